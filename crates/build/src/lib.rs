@@ -1,0 +1,1 @@
+//! The way of a patch: compile, match, diff, link, one report

@@ -1,0 +1,1 @@
+//! Original and patched object of every translation unit a patch reaches

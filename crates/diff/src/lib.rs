@@ -1,0 +1,1 @@
+//! Which functions and data changed between two objects, and all they need

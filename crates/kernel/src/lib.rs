@@ -1,0 +1,1 @@
+//! Facts of one target kernel, read from its image and modules

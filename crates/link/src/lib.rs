@@ -1,0 +1,1 @@
+//! One livepatch module from the changed functions, their relocations and the patch table

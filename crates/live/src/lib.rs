@@ -1,0 +1,1 @@
+//! The running system's livepatches: load, wait, unload, list

@@ -1,0 +1,1 @@
+//! The proof that the compiled original is what the shipped image contains

@@ -1,0 +1,1 @@
+//! Relocatable ELF as plain data: an arena of sections, symbols and relocations

@@ -1,0 +1,157 @@
+//! The table of codes. One row a code; a row is never removed and never changes its number.
+
+use serde::{Serialize, Serializer};
+use std::fmt;
+
+/// How the command ends when this code is met.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The input is understood and declined: exit code 2.
+    Refusal,
+    /// Something failed on the way: exit code 1.
+    Error,
+    /// There is nothing to do: exit code 3.
+    Nothing,
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $kind:ident, $title:literal, $way_out:literal;)*) => {
+        /// A stable code. `docs/refusals.md` explains each: what, why, way out.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[$doc])* #[doc = concat!("`KM", $number, "`: ", $title, ".")] $name,)*
+        }
+
+        impl Code {
+            /// Every code, in the table's order.
+            pub const ALL: &'static [Code] = &[$(Code::$name,)*];
+
+            /// The code as it is printed, such as `KM0401`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Code::$name => concat!("KM", $number),)* }
+            }
+
+            /// A few words that name the reason.
+            pub const fn title(self) -> &'static str {
+                match self { $(Code::$name => $title,)* }
+            }
+
+            /// One sentence: what the user can do about it.
+            pub const fn way_out(self) -> &'static str {
+                match self { $(Code::$name => $way_out,)* }
+            }
+
+            /// How the command ends.
+            pub const fn kind(self) -> Kind {
+                match self { $(Code::$name => Kind::$kind,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    // 00xx: the command itself and the machine it runs on.
+    Usage = "0001", Refusal, "bad usage", "see --help for the command's arguments";
+    Io = "0002", Error, "cannot read or write", "check the path, its owner and its permissions";
+    DiskFull = "0003", Error, "disk full", "free the space that the message names, or set KMEND_CACHE to another file system";
+    CommandFailed = "0004", Error, "a command failed", "the command line, its folder and its last words are in the message; run it by hand to see more";
+    ToolMissing = "0005", Error, "a needed tool is missing", "install the Debian package that the message names";
+    Internal = "0009", Error, "an inconsistency inside kmend", "please report it with the report file: nothing was loaded";
+
+    // 01xx: kernels and their facts.
+    KernelUnknown = "0101", Refusal, "no such kernel in the cache", "`kmend kernel list` shows what is there, `kmend kernel fetch` gets one";
+    FetchFailed = "0102", Error, "the kernel's packages could not be fetched", "check the package sources with `apt-get update`, then run the same command again: what is complete is kept";
+    VersionsDiffer = "0103", Refusal, "image, headers, kbuild and source are not of one version", "wait until the package archive has all of one version, or fetch an older release by name";
+    ImageFormat = "0104", Error, "not a kernel image that kmend can read", "give a bzImage or an ELF vmlinux for x86-64; a truncated file must be copied again";
+    KallsymsNotFound = "0105", Error, "no symbol table in the image", "the kernel needs CONFIG_KALLSYMS=y and CONFIG_KALLSYMS_ALL=y; or give a vmlinux with symbols";
+    BtfFormat = "0106", Error, "the type information is damaged or missing", "the kernel needs CONFIG_DEBUG_INFO_BTF=y";
+    ModuleFormat = "0107", Error, "not a kernel module that kmend can read", "give an ELF .ko for x86-64, plain or compressed with gzip, xz or zstd";
+    NoLivepatch = "0108", Refusal, "this kernel has no livepatch support", "the kernel must be built with CONFIG_LIVEPATCH=y";
+    Architecture = "0109", Refusal, "unsupported architecture", "kmend builds for x86-64";
+    CacheDamaged = "0110", Error, "a kernel in the cache is incomplete", "`kmend kernel remove` it and fetch it again";
+    ImportRefused = "0111", Refusal, "the given files do not make one kernel", "source, configuration, image and headers must be of one build";
+
+    // 02xx: the patch and the compiler.
+    PatchFormat = "0201", Refusal, "not a patch that can be read", "give a unified diff as `git diff` or `diff -u` writes it";
+    PatchDoesNotApply = "0202", Refusal, "the patch does not apply", "rebase the hunk that the message names on this kernel's source";
+    CompileFailed = "0203", Refusal, "the patched source does not compile", "the compiler's own words are in the message";
+    NotInKernel = "0204", Refusal, "this kernel contains no object of the patched file", "the file is not built in this configuration: there is nothing to mend here";
+    UnsupportedFile = "0205", Refusal, "a kind of file that cannot be patched live", "leave the hunk out: assembly, vdso, boot code, linker scripts and build configuration take a reboot";
+    HeaderPatched = "0206", Refusal, "the patch changes a header", "move the change into the .c files that need it";
+    DatabaseFailed = "0207", Error, "the kernel's compile commands could not be listed", "the build system's own words are in the message";
+    CompilerDiffers = "0208", Refusal, "this compiler is not the one that built the kernel", "install the compiler that the message names";
+    ShadowLeak = "0209", Error, "the compiler read an unpatched copy of a patched file", "please report it: no module was built";
+    PrepareFailed = "0210", Error, "the kernel tree could not be prepared", "the build system's own words are in the message";
+
+    // 03xx: the match of the compiled original against the image.
+    ImageDiffers = "0301", Refusal, "the image is not what this source and compiler make", "use the source, the configuration and the compiler that the kernel was built with";
+    NotInImage = "0302", Refusal, "a function is not in the image", "the function was dropped or inlined when the kernel was linked; patch its callers";
+    AmbiguousSymbol = "0303", Refusal, "a symbol's place in the image is not certain", "the image holds several candidates; patch a caller whose symbols are unique";
+
+    // 04xx: the differ.
+    ChangedData = "0401", Refusal, "changed static data", "memory of the running kernel cannot be rebuilt: change it from code, in a callback or at each use";
+    ChangedInit = "0402", Refusal, "changed __init code", "it has already run: make the change in code that runs later";
+    NoFentry = "0403", Refusal, "function without an ftrace entry", "it is notrace or noinstr: patch its callers instead";
+    ModuleStaticKey = "0404", Refusal, "static key of a module", "use static_key_enabled() in the patched function instead of the jump label";
+    ModuleStaticCall = "0405", Refusal, "static call of a module", "call through the function pointer of the static call's key instead";
+    UnknownSection = "0406", Refusal, "unknown section refers to a changed function", "kmend does not know how to carry this section over; please report it with the section's name";
+    NothingChanges = "0407", Nothing, "nothing changes", "the patch changes no code of this kernel: there is nothing to load";
+    ObjectFormat = "0408", Error, "not an object that can be compared", "give x86-64 relocatable ELF objects compiled with -ffunction-sections and -fdata-sections";
+    NoFunctionSections = "0409", Refusal, "object without function sections", "compile both objects with -ffunction-sections -fdata-sections";
+    UnsupportedReference = "0410", Refusal, "a reference that cannot be resolved safely", "the message names the function and the place it refers to; please report it";
+    ChangedExport = "0411", Refusal, "the patch adds or removes an exported symbol or a module parameter", "keep the set of exports and parameters as it is";
+    RemovedStaticLocal = "0412", Refusal, "a static variable changes its size or kind", "keep the variable as it is and add a new one";
+
+    // 05xx: the linker and the module step.
+    ModuleStepFailed = "0501", Error, "the module could not be built", "the build system's own words are in the message";
+    LinkFailed = "0502", Error, "the module could not be linked", "please report it with the report file: nothing was loaded";
+    NameTooLong = "0503", Refusal, "a name is too long for the kernel", "choose a shorter --name; symbols are limited by the kernel's KSYM_NAME_LEN";
+    ObjtoolWarned = "0504", Refusal, "objtool found fault with the patched code", "its own words are in the message; the unwinder could not be trusted in this function";
+
+    // 06xx: the proof in a virtual machine.
+    VmFailed = "0601", Error, "the virtual machine could not be run", "the message says what is missing; `qemu-system-x86` and `busybox-static` are needed";
+    ProofFailed = "0602", Refusal, "the proof failed", "the guest's last words are in the message: do not load this module";
+    GuestTimeout = "0603", Refusal, "the guest did not answer in time", "the console's tail shows where it stopped; --timeout gives it longer";
+
+    // 07xx: the running system.
+    NotRoot = "0701", Error, "root is needed", "run the command as root (CAP_SYS_MODULE)";
+    NotALivepatch = "0702", Refusal, "not a livepatch module", "give the .ko that `kmend build` wrote";
+    WrongKernel = "0703", Refusal, "the module is for another kernel", "build it for the kernel that runs: `kmend build --kernel $(uname -r)`";
+    AlreadyLoaded = "0704", Nothing, "already loaded", "`kmend list` shows it";
+    NotLoaded = "0705", Nothing, "not loaded", "`kmend list` shows what is";
+    KernelRefused = "0706", Error, "the kernel refused the module", "the errno and the kernel's own lines are in the message";
+    TransitionStalled = "0707", Error, "the transition does not finish", "the tasks that hold it are in the message; it goes on in the background";
+    SysfsFormat = "0708", Error, "the kernel's livepatch state cannot be read", "is sysfs mounted at /sys, and is the kernel built with CONFIG_LIVEPATCH=y?";
+    TransitionBusy = "0709", Error, "another transition is under way", "wait until it ends (`kmend list` shows it), then try again";
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_in_order() {
+        assert!(Code::ALL.windows(2).all(|pair| pair[0].name() < pair[1].name()));
+    }
+
+    #[test]
+    fn every_code_is_four_digits_and_says_what_to_do() {
+        for code in Code::ALL {
+            assert_eq!(code.name().len(), 6, "{code}");
+            assert!(code.name()[2..].bytes().all(|byte| byte.is_ascii_digit()), "{code}");
+            assert!(!code.title().is_empty() && !code.way_out().is_empty(), "{code}");
+        }
+    }
+}

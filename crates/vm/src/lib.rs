@@ -1,0 +1,1 @@
+//! Boots a kernel in a virtual machine and proves a livepatch in it
