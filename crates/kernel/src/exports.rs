@@ -1,8 +1,8 @@
 //! What the kernel exports to modules: the tables that `EXPORT_SYMBOL` fills.
 //!
 //! Source: include/linux/export.h and, since 6.4, include/linux/export-internal.h. `struct kernel_symbol`
-//! holds 32-bit offsets from their own place (`CONFIG_HAVE_ARCH_PREL32_RELOCATIONS`): value, name and,
-//! since 5.4 (8651ec01daed), namespace. The linker script gathers them in `__ksymtab` and `__ksymtab_gpl`,
+//! holds 32-bit offsets from their own place (`CONFIG_HAVE_ARCH_PREL32_RELOCATIONS`): value, name and
+//! namespace (8651ec01daed, 5.4). The linker script gathers them in `__ksymtab` and `__ksymtab_gpl`,
 //! and their CRCs in the same order in `__kcrctab` and `__kcrctab_gpl`.
 
 use crate::error::KernelError;
@@ -27,6 +27,8 @@ pub struct Export {
 /// The tables, with their CRCs, and whether they are for GPL-compatible modules only.
 pub(crate) const TABLES: [(&str, &str, bool); 2] =
     [("__ksymtab", "__kcrctab", false), ("__ksymtab_gpl", "__kcrctab_gpl", true)];
+/// Bytes of an entry.
+pub(crate) const ENTRY: u64 = 12;
 /// Longest name of a symbol or a namespace, in bytes: `MODULE_NAME_LEN` and `KSYM_NAME_LEN` are below.
 const LONGEST: usize = 1024;
 /// Entries that are enough to tell offsets from CRCs by.
@@ -56,42 +58,31 @@ fn read_table(
     crcs: Option<&ImageSection>,
     gpl_only: bool,
 ) -> Option<Vec<(String, Export)>> {
-    let width = entry_width(memory, table)?;
     let crcs = crcs.and_then(|crcs| read_crcs(memory, crcs));
-    (0..table.size / width)
+    (0..memory.contents(table)?.len() as u64 / ENTRY)
         .map(|number| {
-            let entry = table.address + number * width;
-            let name = text_at(memory, follow(memory, entry + 4)?)?;
-            let namespace = if width == 12 { follow_if_set(memory, entry + 8) } else { None };
+            let entry = table.address.wrapping_add(number * ENTRY);
+            let name = text_at(memory, follow(memory, entry.wrapping_add(4))?)?;
+            let namespace = follow_if_set(memory, entry.wrapping_add(8)).and_then(|at| text_at(memory, at));
             let export = Export {
                 address: follow(memory, entry)?,
                 crc: crcs.as_ref().and_then(|crcs| crcs.get(number as usize).copied()),
                 gpl_only,
-                namespace: namespace.and_then(|at| text_at(memory, at)).filter(|name| !name.is_empty()),
+                namespace: follow_if_set(memory, entry + 8)
+                    .and_then(|at| text_at(memory, at))
+                    .filter(|name| !name.is_empty()),
             };
             Some((name, export))
         })
         .collect()
 }
 
-/// Bytes of an entry: with a namespace or, before 5.4, without.
-fn entry_width(memory: &Memory, table: &ImageSection) -> Option<u64> {
-    [12, 8].into_iter().find(|width| {
-        table.size.is_multiple_of(*width)
-            && [0, table.size - width].into_iter().all(|entry| {
-                follow(memory, table.address + entry + 4)
-                    .and_then(|at| text_at(memory, at))
-                    .is_some_and(|name| !name.is_empty())
-            })
-    })
-}
-
 /// The CRCs themselves, or (`CONFIG_MODULE_REL_CRCS`, gone in 5.19 with 7b4537199a4a) offsets from their own
 /// place to them. CRCs are as good as random: that all of a table lead into the image is no chance.
 fn read_crcs(memory: &Memory, table: &ImageSection) -> Option<Vec<u32>> {
-    let count = table.size / 4;
+    let count = memory.contents(table)?.len() as u64 / 4;
     let field = |at| memory.read(at, 4).and_then(|bytes| le::u32_at(bytes, 0));
-    let places = || (0..count).map(|number| table.address + number * 4);
+    let places = || (0..count).map(|number| table.address.wrapping_add(number * 4));
     let followed: Option<Vec<u32>> = places().map(|at| follow(memory, at).and_then(field)).collect();
     match followed {
         Some(followed) if followed.len() >= ENOUGH => Some(followed),
