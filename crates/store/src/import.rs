@@ -1,0 +1,152 @@
+//! A kernel of one's own: source, configuration and image stay where they are.
+
+use crate::cache::Cache;
+use crate::error::StoreError;
+use crate::facts;
+use crate::files;
+use crate::kernel::{Kernel, Origin};
+use crate::progress::{Progress, Stage};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// What makes one kernel. None of it is ever written to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Import {
+    /// The source tree the kernel was built from.
+    pub source: PathBuf,
+    /// The configuration it was built with.
+    pub config: PathBuf,
+    /// The bootable image, or vmlinux.
+    pub image: PathBuf,
+    /// Where modules for it are built; the source tree if it was built in.
+    pub headers: Option<PathBuf>,
+    /// The folder of its modules, `…/lib/modules/RELEASE`. Looked for beside the headers and in
+    /// `/lib/modules`.
+    pub modules: Option<PathBuf>,
+    /// Its release, where the caller read it from the image. The headers' release is used otherwise, and
+    /// must be the same.
+    pub release: Option<String>,
+}
+
+/// Takes a kernel of one's own into the cache, in the stead of an import of the same release.
+///
+/// Refused if a part is missing or cannot be read, or if parts say that they are of different releases. An
+/// image that is no bzImage is not asked here: give its release in [`Import::release`].
+pub fn import(
+    cache: &Cache,
+    import: &Import,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Kernel, StoreError> {
+    let source = folder(&import.source, "source tree", "Makefile")?;
+    let config = file(&import.config, "configuration")?;
+    let image = file(&import.image, "image")?;
+    let headers = match &import.headers {
+        Some(headers) => folder(headers, "headers", "Makefile")?,
+        None => source.clone(),
+    };
+    let symvers = file(&headers.join("Module.symvers"), "list of exports (is this kernel built there?)")?;
+    let release = release(import, &headers, &image)?;
+    let compiler_text = facts::compiler_text(&config)?.ok_or_else(|| {
+        StoreError::Import(format!(
+            "{} has no CONFIG_CC_VERSION_TEXT: it is no kernel configuration",
+            config.display()
+        ))
+    })?;
+
+    let _lock = if let Some(lock) = cache.try_lock(&release)? {
+        lock
+    } else {
+        progress(Progress::begin(Stage::Wait));
+        cache.lock(&release)?
+    };
+    if let Ok(present) = cache.kernel(&release)
+        && present.origin != Origin::Imported
+    {
+        return Err(StoreError::Import(format!(
+            "{release} is in the cache as a fetched kernel; remove it first"
+        )));
+    }
+    let scratch = cache.scratch()?;
+    let root = scratch.path().join("kernel");
+    files::make_folder(&root)?;
+    let kernel = Kernel {
+        version: "imported".into(),
+        modules: modules(import, &headers, &release)?,
+        compiler: facts::compiler(&headers, &compiler_text)?,
+        compiler_text,
+        kbuild: headers.clone(),
+        release: release.clone(),
+        origin: Origin::Imported,
+        root: root.clone(),
+        source,
+        headers,
+        config,
+        image,
+        symvers,
+    };
+    kernel.save(&root)?;
+    let kernel = cache.publish(&root, &release)?;
+    progress(Progress::begin(Stage::Done));
+    Ok(kernel)
+}
+
+/// The one release that all the parts which name one agree on.
+fn release(import: &Import, headers: &Path, image: &Path) -> Result<String, StoreError> {
+    let named = [
+        ("the caller", import.release.clone()),
+        ("the headers", facts::headers_release(headers)?),
+        ("the image", facts::image_release(image)?),
+    ];
+    let mut named = named.into_iter().filter_map(|(who, release)| Some((who, release?)));
+    let Some((first, release)) = named.next() else {
+        return Err(StoreError::Import(format!(
+            "{} has no include/generated/utsrelease.h: the kernel's release cannot be told",
+            headers.display()
+        )));
+    };
+    for (who, other) in named {
+        if other != release {
+            return Err(StoreError::Import(format!("{first} say {release}, but {who} says {other}")));
+        }
+    }
+    facts::check_release(&release).map_err(|error| StoreError::Import(error.to_string()))?;
+    Ok(release)
+}
+
+/// The folder of the modules. One that is not there is no error: a kernel may have none.
+fn modules(import: &Import, headers: &Path, release: &str) -> Result<PathBuf, StoreError> {
+    if let Some(given) = &import.modules {
+        return folder(given, "modules", "kernel");
+    }
+    // A tree that was built in has its modules' list at the top.
+    let built_in = headers.join("modules.order").exists().then(|| headers.to_owned());
+    let installed = Path::new("/lib/modules").join(release);
+    Ok(built_in.unwrap_or(installed))
+}
+
+/// A folder that holds at least `entry`, absolute.
+fn folder(path: &Path, what: &str, entry: &str) -> Result<PathBuf, StoreError> {
+    let path = absolute(path, what)?;
+    if path.join(entry).exists() {
+        Ok(path)
+    } else {
+        Err(StoreError::Import(format!("{} is not the {what}: it has no {entry}", path.display())))
+    }
+}
+
+/// A file that can be read and has something in it, absolute.
+fn file(path: &Path, what: &str) -> Result<PathBuf, StoreError> {
+    let path = absolute(path, what)?;
+    let unreadable =
+        |error: std::io::Error| StoreError::Import(format!("the {what} {}: {error}", path.display()));
+    let mut first = [0];
+    match File::open(&path).and_then(|mut file| file.read(&mut first)).map_err(unreadable)? {
+        0 => Err(StoreError::Import(format!("the {what} {} is empty", path.display()))),
+        _ => Ok(path),
+    }
+}
+
+fn absolute(path: &Path, what: &str) -> Result<PathBuf, StoreError> {
+    path.canonicalize().map_err(|error| StoreError::Import(format!("the {what} {}: {error}", path.display())))
+}
