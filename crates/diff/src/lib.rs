@@ -1,1 +1,148 @@
-//! Which functions and data changed between two objects, and all they need
+//! Which functions and data changed between two objects, and all they need to stand alone.
+//!
+//! Both objects come from one compiler with -ffunction-sections and -fdata-sections, and objtool has not seen
+//! them (what it would have added is ignored). The differ cuts each into atoms, pairs the two sides, compares
+//! the pairs, and selects what a livepatch needs:
+//!
+//! ```text
+//! atoms ─ references ─ pair ─ compare ─ checks ─ select ─ extract
+//! ```
+//!
+//! The bias: a change that is missed is a crash on somebody's machine. When it is not certain that two things are
+//! equal they are changed; when it is not certain that a reference can be carried over, the patch is
+//! refused.
+//!
+//! Architecture invariant: the differ does no I/O and knows nothing of the running kernel. Which address or
+//! position a reference has there is the business of the match and the linker.
+
+mod atoms;
+mod checks;
+mod compare;
+mod extract;
+mod names;
+mod pair;
+mod references;
+mod select;
+mod special;
+
+pub use compare::Reason;
+pub use extract::{Extract, Reference};
+
+use atoms::{AtomId, AtomKind, Unit};
+use compare::Comparison;
+use kmend_object::{Object, SymbolId};
+use kmend_refusal::{Code, Refusal};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// The difference between two objects, ready for the linker.
+#[derive(Debug, Clone, Default)]
+pub struct Delta {
+    /// The functions that go into the module, changed ones first, each in the object's order. Empty if nothing
+    /// changes.
+    pub functions: Vec<FunctionChange>,
+    /// New variables that go into the module, by name.
+    pub variables: Vec<String>,
+    /// All that is kept.
+    pub extract: Extract,
+}
+
+/// A function that goes into the module.
+#[derive(Debug, Clone, Serialize)]
+pub struct FunctionChange {
+    /// Its symbol in the patched object.
+    pub name: String,
+    /// Its symbol in the original object; `None` for a new function.
+    pub original: Option<String>,
+    /// Why.
+    pub reasons: Vec<Reason>,
+    /// Its symbol in the extract.
+    #[serde(skip)]
+    pub symbol: SymbolId,
+}
+
+impl Delta {
+    /// Whether the two objects do the same.
+    pub fn is_empty(&self) -> bool {
+        self.functions.is_empty()
+    }
+
+    /// Functions of the original that are replaced.
+    pub fn changed(&self) -> impl Iterator<Item = &FunctionChange> {
+        self.functions.iter().filter(|function| function.original.is_some())
+    }
+}
+
+/// The source function of a symbol: its name without the suffixes of clones and numbers.
+pub fn source_function(symbol: &str) -> String {
+    names::root(symbol)
+}
+
+/// Compares two objects. All the reasons against a livepatch are returned, not the first.
+pub fn compare(original: &Object, patched: &Object) -> Result<Delta, Vec<Refusal>> {
+    require_function_sections(original).and_then(|()| require_function_sections(patched))?;
+    let (original, _) = Unit::of(original);
+    let (patched, irregular) = Unit::of(patched);
+    let pairing = pair::pair(&original, &patched);
+    let comparison = Comparison { original: &original, patched: &patched, pairing: &pairing };
+    let mut refusals = checks::refuse_changes(&comparison);
+    let (changed, reasons) = changed_functions(&comparison);
+    let selection = select::select(&original, &patched, &pairing, &changed);
+    refusals.extend(selection.refusals.iter().cloned());
+    refusals.extend(checks::refuse_without_fentry(&patched, &changed));
+    refusals.extend(checks::refuse_unknown_sections(&patched, &irregular, &selection.kept));
+    if !refusals.is_empty() {
+        refusals.sort();
+        refusals.dedup();
+        return Err(refusals);
+    }
+    let (extract, symbols) = extract::extract(&original, &patched, &pairing, &changed, &selection);
+    let mut functions: Vec<FunctionChange> = changed
+        .iter()
+        .zip(reasons)
+        .map(|(id, reason)| FunctionChange {
+            name: patched.name(*id),
+            original: pairing.original(*id).map(|partner| original.name(partner)),
+            reasons: vec![reason],
+            symbol: symbols[id],
+        })
+        .collect();
+    functions.extend(selection.new.iter().map(|id| FunctionChange {
+        name: patched.name(*id),
+        original: None,
+        reasons: vec![Reason::New],
+        symbol: symbols[id],
+    }));
+    let is_variable = |id: &&AtomId| patched.atom(**id).kind == AtomKind::Variable;
+    let variables = selection.kept.iter().filter(is_variable).map(|&id| patched.name(id)).collect();
+    Ok(Delta { functions, variables, extract })
+}
+
+/// The paired functions that differ, with the first reason of each. What ran at the start is refused elsewhere.
+fn changed_functions(comparison: &Comparison<'_>) -> (BTreeSet<AtomId>, Vec<Reason>) {
+    let patched = comparison.patched;
+    patched
+        .ids()
+        .filter(|&id| patched.atom(id).kind == AtomKind::Function)
+        .filter(|&id| !special::is_start_code(&patched.section_of(id).name))
+        .filter_map(|id| {
+            let original = comparison.pairing.original(id)?;
+            Some((id, comparison.difference(original, id)?))
+        })
+        .unzip()
+}
+
+/// Refuses an object whose functions share `.text`: a change of one would move the others.
+fn require_function_sections(object: &Object) -> Result<(), Vec<Refusal>> {
+    let functions = || object.symbols.iter().filter(|symbol| symbol.is_function());
+    let section_name = |symbol: &kmend_object::Symbol| {
+        symbol.section().map(|id| object.section(id).name.clone()).unwrap_or_default()
+    };
+    let in_text = functions().filter(|symbol| section_name(symbol) == ".text").count();
+    let in_own = functions().filter(|symbol| section_name(symbol).starts_with(".text.")).count();
+    if in_text > 1 && in_own == 0 {
+        let why = format!("{in_text} functions share the section .text");
+        return Err(vec![Refusal::new(Code::NoFunctionSections, ".text", why)]);
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! What must not change, and what cannot be patched.
+
+use crate::atoms::{AtomId, AtomKind, IrregularSection, Unit};
+use crate::compare::{Comparison, Reason};
+use crate::references::Target;
+use crate::special::{self, Registers, Treatment};
+use kmend_object::SectionId;
+use kmend_refusal::{Code, Refusal};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How far from its entry a function's call of `__fentry__` may lie, in bytes: behind an ENDBR at most.
+const FENTRY_REACH: u64 = 16;
+
+/// Everything about two units that a livepatch cannot do, whichever functions changed.
+pub(crate) fn refuse_changes(comparison: &Comparison<'_>) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for patched in comparison.patched.ids() {
+        let Some(original) = comparison.pairing.original(patched) else { continue };
+        if let Some(reason) = comparison.difference(original, patched) {
+            refusals.extend(refuse_pair(comparison.patched, patched, &reason));
+        }
+    }
+    refusals.extend(refuse_registrations(comparison));
+    refusals
+}
+
+fn refuse_pair(unit: &Unit<'_>, id: AtomId, reason: &Reason) -> Option<Refusal> {
+    let atom = unit.atom(id);
+    let section = unit.section_of(id);
+    let name = unit.name(id);
+    match atom.kind {
+        AtomKind::Function if special::is_start_code(&section.name) => {
+            let why = format!("it lies in {}, ran once and is gone ({reason})", section.name);
+            Some(Refusal::new(Code::ChangedInit, name, why))
+        }
+        AtomKind::Variable => {
+            let why = match reason {
+                Reason::Size { before, after } => format!("its size changes from {before} to {after} bytes"),
+                Reason::Code { .. } | Reason::Content { .. } => "its initial value changes".to_owned(),
+                other => format!("its initial value changes: {other}"),
+            };
+            Some(Refusal::new(Code::ChangedData, name, why))
+        }
+        AtomKind::Fixed => Some(refuse_fixed(unit, id, &format!("it changes ({reason})"))),
+        AtomKind::Function | AtomKind::Content | AtomKind::Entry => None,
+    }
+}
+
+fn refuse_fixed(unit: &Unit<'_>, id: AtomId, why: &str) -> Refusal {
+    let atom = unit.atom(id);
+    let section = unit.section_of(id).name.clone();
+    match unit.treatments[atom.section.index()] {
+        Treatment::Registration(Registers::Interface) => {
+            Refusal::new(Code::ChangedExport, unit.name(id), format!("in {section}: {why}"))
+        }
+        Treatment::Registration(_) => Refusal::new(
+            Code::ChangedInit,
+            unit.name(id),
+            format!("it is registered through {section} at the start: {why}"),
+        ),
+        _ => Refusal::new(Code::UnknownSection, section, format!("{}: {why}", unit.name(id))),
+    }
+}
+
+/// Compares what no name pairs in registering sections: the compiler numbers many of them.
+fn refuse_registrations(comparison: &Comparison<'_>) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let mut left: BTreeMap<String, Vec<AtomId>> = BTreeMap::new();
+    for id in comparison.original.ids().filter(|&id| is_unpaired(comparison.original, id)) {
+        if comparison.pairing.patched(id).is_none() {
+            left.entry(comparison.original.section_of(id).name.clone()).or_default().push(id);
+        }
+    }
+    for id in comparison.patched.ids().filter(|&id| is_unpaired(comparison.patched, id)) {
+        if comparison.pairing.original(id).is_some() {
+            continue;
+        }
+        let section = &comparison.patched.section_of(id).name;
+        let candidates = left.entry(section.clone()).or_default();
+        match candidates.iter().position(|&other| comparison.difference(other, id).is_none()) {
+            Some(at) => {
+                candidates.remove(at);
+            }
+            None => refusals.push(refuse_fixed(comparison.patched, id, "it is new")),
+        }
+    }
+    for id in left.into_values().flatten() {
+        refusals.push(refuse_fixed(comparison.original, id, "it is gone"));
+    }
+    refusals
+}
+
+/// Whether it registers something or lies in an unknown section. Descriptions for tracing do not count: what
+/// the running kernel has of them stays valid.
+fn is_unpaired(unit: &Unit<'_>, id: AtomId) -> bool {
+    let atom = unit.atom(id);
+    let treatment = unit.treatments[atom.section.index()];
+    atom.kind == AtomKind::Fixed && treatment != Treatment::Registration(Registers::Description)
+}
+
+/// Changed functions that ftrace cannot redirect.
+pub(crate) fn refuse_without_fentry(unit: &Unit<'_>, changed: &BTreeSet<AtomId>) -> Vec<Refusal> {
+    if !unit.ids().any(|id| has_fentry(unit, id)) {
+        // Compiled without -pg: nothing can be said of any function.
+        return Vec::new();
+    }
+    let refuse = |&id: &AtomId| {
+        let why = "the compiler put no call of __fentry__ at its entry, so ftrace cannot redirect it";
+        Refusal::new(Code::NoFentry, unit.name(id), why)
+    };
+    changed.iter().filter(|&&id| !has_fentry(unit, id)).map(refuse).collect()
+}
+
+fn has_fentry(unit: &Unit<'_>, id: AtomId) -> bool {
+    let atom = unit.atom(id);
+    let entry = atom.origin - atom.start;
+    atom.kind == AtomKind::Function
+        && atom.references.iter().take_while(|reference| reference.offset < entry + FENTRY_REACH).any(
+            |reference| {
+                matches!(reference.target, Target::External { symbol, .. }
+                if unit.object.symbol(symbol).name == "__fentry__")
+            },
+        )
+}
+
+/// Unknown sections, and tables without a rhythm, that refer to a function that is kept.
+pub(crate) fn refuse_unknown_sections(
+    unit: &Unit<'_>,
+    irregular: &[IrregularSection],
+    kept: &BTreeSet<AtomId>,
+) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let mut named: BTreeSet<SectionId> = BTreeSet::new();
+    for id in unit.ids() {
+        let atom = unit.atom(id);
+        if atom.kind != AtomKind::Fixed || unit.treatments[atom.section.index()] != Treatment::Unknown {
+            continue;
+        }
+        let hit = atom.references.iter().find_map(|reference| match reference.target {
+            Target::Atom { id, .. } if kept.contains(&id) => Some(id),
+            _ => None,
+        });
+        if let Some(function) = hit.filter(|_| named.insert(atom.section)) {
+            let why = format!("it refers to {}, which is patched", unit.name(function));
+            refusals.push(Refusal::new(Code::UnknownSection, unit.section_of(id).name.clone(), why));
+        }
+    }
+    for section in irregular {
+        let compared =
+            matches!(unit.treatments[section.section.index()], Treatment::Entries { compared: true, .. });
+        if compared && !kept.is_empty() {
+            let name = unit.object.section(section.section).name.clone();
+            let why = "its entries do not have the shape that this table has in the kernel";
+            refusals.push(Refusal::new(Code::UnknownSection, name, why));
+        }
+    }
+    refusals
+}

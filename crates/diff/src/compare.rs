@@ -1,0 +1,262 @@
+//! Whether two atoms are the same, and if not, why.
+//!
+//! Bytes are compared outside of the places that relocations fill; those are compared by what they point at: a
+//! paired thing, a string's text, a constant's content, another unit's symbol. A function's table entries
+//! (its WARNs, its faulting instructions, its jump labels, its alternatives) are part of it.
+
+use crate::atoms::{AtomId, AtomKind, Unit};
+use crate::pair::Pairing;
+use crate::references::{Reference, Target};
+use crate::special::Treatment;
+use kmend_object::elf;
+use serde::Serialize;
+use std::collections::HashSet;
+use std::fmt;
+use std::mem::discriminant;
+
+/// Why a function differs from its original.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "kind")]
+pub enum Reason {
+    /// It is not in the original.
+    New,
+    /// An instruction differs.
+    Code {
+        /// Offset of the first differing byte from the function's entry, in bytes.
+        offset: u64,
+    },
+    /// It has another size.
+    Size {
+        /// In the original, in bytes.
+        before: u64,
+        /// In the patched object, in bytes.
+        after: u64,
+    },
+    /// It refers to something else.
+    Target {
+        /// What the original refers to.
+        before: String,
+        /// What the patched function refers to.
+        after: String,
+    },
+    /// A string differs.
+    Text {
+        /// The original's text.
+        before: String,
+        /// The patched text.
+        after: String,
+    },
+    /// A constant or a part of its code that lies elsewhere differs.
+    Content {
+        /// What it is.
+        name: String,
+    },
+    /// An entry of a table differs.
+    Table {
+        /// The table's section.
+        section: String,
+    },
+    /// Its own source is untouched, but a function that the compiler put into it has changed.
+    Inlined {
+        /// The functions whose source the patch touches.
+        callees: Vec<String>,
+    },
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::New => f.write_str("new"),
+            Reason::Code { offset } => write!(f, "code at +{offset:#x}"),
+            Reason::Size { before, after } => write!(f, "code, {before} to {after} bytes"),
+            Reason::Target { before, after } => write!(f, "relocation target, {before} to {after}"),
+            Reason::Text { before, after } => write!(f, "string, {before:?} to {after:?}"),
+            Reason::Content { name } => write!(f, "constant {name}"),
+            Reason::Table { section } => write!(f, "entry of {section}"),
+            Reason::Inlined { callees } => write!(f, "inlined callee {}", callees.join(", ")),
+        }
+    }
+}
+
+/// Two units and their pairing.
+pub(crate) struct Comparison<'a> {
+    pub(crate) original: &'a Unit<'a>,
+    pub(crate) patched: &'a Unit<'a>,
+    pub(crate) pairing: &'a Pairing,
+}
+
+/// Pairs of contents that are being compared; a cycle holds if everything else does.
+type Assumed = HashSet<(AtomId, AtomId)>;
+
+impl Comparison<'_> {
+    /// The first reason why the two are not the same.
+    pub(crate) fn difference(&self, original: AtomId, patched: AtomId) -> Option<Reason> {
+        self.differ(original, patched, &mut Assumed::new())
+    }
+
+    fn differ(&self, a: AtomId, b: AtomId, assumed: &mut Assumed) -> Option<Reason> {
+        if !assumed.insert((a, b)) {
+            return None;
+        }
+        self.differ_in_bytes(a, b).or_else(|| self.differ_in_references(a, b, assumed)).or_else(|| {
+            let is_code = self.original.section_of(a).is_code();
+            if is_code { self.differ_in_entries(a, b, assumed) } else { None }
+        })
+    }
+
+    fn differ_in_bytes(&self, a: AtomId, b: AtomId) -> Option<Reason> {
+        let (before, after) = (self.original.atom(a), self.patched.atom(b));
+        if before.size != after.size || before.origin - before.start != after.origin - after.start {
+            return Some(Reason::Size { before: before.size, after: after.size });
+        }
+        let (x, y) = (self.original.masked_bytes(a), self.patched.masked_bytes(b));
+        if x.len() != y.len() {
+            return Some(Reason::Content { name: self.patched.name(b) });
+        }
+        let prefix = before.origin - before.start;
+        x.iter().zip(&y).position(|(one, other)| one != other).map(|at| {
+            if self.original.section_of(a).is_code() {
+                Reason::Code { offset: (at as u64).saturating_sub(prefix) }
+            } else {
+                Reason::Content { name: self.patched.name(b) }
+            }
+        })
+    }
+
+    fn differ_in_references(&self, a: AtomId, b: AtomId, assumed: &mut Assumed) -> Option<Reason> {
+        let (before, after) = (&self.original.atom(a).references, &self.patched.atom(b).references);
+        for (x, y) in before.iter().zip(after) {
+            if x.offset != y.offset || width(x.kind) != width(y.kind) || is_relative(x) != is_relative(y) {
+                return Some(self.target_reason(x, y));
+            }
+            if let Some(reason) = self.differ_in_target(x, y, assumed) {
+                return Some(reason);
+            }
+        }
+        match (before.get(after.len()), after.get(before.len())) {
+            (None, None) => None,
+            (Some(x), _) => {
+                Some(Reason::Target { before: self.original.describe(&x.target), after: "nothing".into() })
+            }
+            (_, Some(y)) => {
+                Some(Reason::Target { before: "nothing".into(), after: self.patched.describe(&y.target) })
+            }
+        }
+    }
+
+    fn target_reason(&self, x: &Reference, y: &Reference) -> Reason {
+        Reason::Target { before: self.original.describe(&x.target), after: self.patched.describe(&y.target) }
+    }
+
+    fn differ_in_target(&self, x: &Reference, y: &Reference, assumed: &mut Assumed) -> Option<Reason> {
+        match (&x.target, &y.target) {
+            (Target::Text { section: s, offset: o }, Target::Text { section: t, offset: p }) => {
+                let before = self.original.object.section(*s).string_at(*o);
+                let after = self.patched.object.section(*t).string_at(*p);
+                let text =
+                    |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+                (before.is_none() || before != after)
+                    .then(|| Reason::Text { before: text(before), after: text(after) })
+            }
+            (Target::External { symbol: s, offset: o }, Target::External { symbol: t, offset: p }) => {
+                let (before, after) = (self.original.object.symbol(*s), self.patched.object.symbol(*t));
+                (before.name != after.name || o != p).then(|| self.target_reason(x, y))
+            }
+            (Target::Other { symbol: s, offset: o }, Target::Other { symbol: t, offset: p }) => {
+                let (before, after) = (self.original.object.symbol(*s), self.patched.object.symbol(*t));
+                let same =
+                    before.name == after.name && discriminant(&before.place) == discriminant(&after.place);
+                (!same || before.value != after.value || o != p).then(|| self.target_reason(x, y))
+            }
+            (Target::Atom { id: s, offset: o }, Target::Atom { id: t, offset: p }) => {
+                if o != p {
+                    return Some(self.target_reason(x, y));
+                }
+                self.differ_in_atom(*s, *t, assumed).then(|| match self.patched.atom(*t).kind {
+                    AtomKind::Content => Reason::Content { name: self.patched.name(*t) },
+                    _ => self.target_reason(x, y),
+                })
+            }
+            _ => Some(self.target_reason(x, y)),
+        }
+    }
+
+    /// Whether two atoms that are referred to are not the same thing.
+    fn differ_in_atom(&self, s: AtomId, t: AtomId, assumed: &mut Assumed) -> bool {
+        let (kind, other) = (self.original.atom(s).kind, self.patched.atom(t).kind);
+        if kind == AtomKind::Content && other == AtomKind::Content {
+            let same_flags = self.original.section_of(s).flags == self.patched.section_of(t).flags;
+            return !same_flags || self.differ(s, t, assumed).is_some();
+        }
+        self.pairing.patched(s) != Some(t)
+    }
+
+    /// The entries of the tables that are part of the code, table by table.
+    fn differ_in_entries(&self, a: AtomId, b: AtomId, assumed: &mut Assumed) -> Option<Reason> {
+        let (before, after) = (compared_entries(self.original, a), compared_entries(self.patched, b));
+        for (&x, &y) in before.iter().zip(&after) {
+            let section = &self.patched.section_of(y).name;
+            if self.original.section_of(x).name != *section || self.differ(x, y, assumed).is_some() {
+                return Some(Reason::Table { section: section.clone() });
+            }
+        }
+        let first_odd = before.get(after.len()).map(|&x| self.original.section_of(x));
+        let first_odd = first_odd.or_else(|| after.get(before.len()).map(|&y| self.patched.section_of(y)));
+        first_odd.map(|section| Reason::Table { section: section.name.clone() })
+    }
+}
+
+fn compared_entries(unit: &Unit<'_>, id: AtomId) -> Vec<AtomId> {
+    let is_compared = |&&entry: &&AtomId| {
+        let treatment = unit.treatments[unit.atom(entry).section.index()];
+        matches!(treatment, Treatment::Entries { compared: true, .. })
+    };
+    let mut entries: Vec<AtomId> = unit.atom(id).entries.iter().filter(is_compared).copied().collect();
+    entries.sort_by(|&x, &y| {
+        let key = |entry| (&unit.section_of(entry).name, unit.atom(entry).start);
+        key(x).cmp(&key(y))
+    });
+    entries
+}
+
+fn width(kind: u32) -> Option<u64> {
+    elf::width(kind)
+}
+
+fn is_relative(reference: &Reference) -> bool {
+    elf::is_relative(reference.kind)
+}
+
+impl Unit<'_> {
+    /// The atom's bytes with zeroes where relocations (or branches that leave it) fill them.
+    pub(crate) fn masked_bytes(&self, id: AtomId) -> Vec<u8> {
+        let mut bytes = self.bytes(id).to_vec();
+        for reference in &self.atom(id).references {
+            let start = reference.offset as usize;
+            let end = start.saturating_add(elf::width(reference.kind).unwrap_or(0) as usize);
+            if let Some(hole) = bytes.get_mut(start..end) {
+                hole.fill(0);
+            }
+        }
+        bytes
+    }
+
+    /// A target in words.
+    pub(crate) fn describe(&self, target: &Target) -> String {
+        let with_offset = |name: &str, offset: i64| match offset {
+            0 => name.to_owned(),
+            offset if offset > 0 => format!("{name}+{offset:#x}"),
+            offset => format!("{name}-{:#x}", offset.unsigned_abs()),
+        };
+        match target {
+            Target::Atom { id, offset } => with_offset(&self.name(*id), *offset),
+            Target::Text { section, offset } => {
+                let text = self.object.section(*section).string_at(*offset).unwrap_or_default();
+                format!("{:?}", String::from_utf8_lossy(text))
+            }
+            Target::External { symbol, offset } | Target::Other { symbol, offset } => {
+                with_offset(&self.object.symbol(*symbol).name, *offset)
+            }
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! The kept atoms as an object of their own.
+
+use crate::atoms::{AtomId, AtomKind, Unit};
+use crate::pair::Pairing;
+use crate::references::{self, Target};
+use crate::select::{self, Route, Selection};
+use kmend_object::{
+    Binding, Object, Place, Relocation, Section, SectionId, Symbol, SymbolId, SymbolKind, elf,
+};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The section that the copied strings are put in. It is not marked as mergeable: the references into it are
+/// to the section and an offset, which a merging linker would misread for relative operands.
+const STRING_SECTION: &str = ".rodata.kmend_strings";
+
+/// What one unit adds to the module.
+#[derive(Debug, Clone, Default)]
+pub struct Extract {
+    /// Only kept sections. Every kept function is a section with its symbol in it; entries of tables and copied
+    /// strings stand in sections of their tables' names, in the original order.
+    pub object: Object,
+    /// What each undefined symbol of `object` means.
+    pub references: BTreeMap<SymbolId, Reference>,
+}
+
+/// What a reference out of the module means.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reference {
+    /// Defined by the original unit, static or global, and to be found in the running kernel.
+    Original {
+        /// The symbol's name in the original object.
+        name: String,
+    },
+    /// Defined by another unit, of the kernel or of a module.
+    External {
+        /// The symbol's name.
+        name: String,
+    },
+}
+
+impl Reference {
+    /// The symbol's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Reference::Original { name } | Reference::External { name } => name,
+        }
+    }
+}
+
+/// Where an atom stands in the new object.
+#[derive(Clone, Copy)]
+struct Placed {
+    section: SectionId,
+    symbol: SymbolId,
+    /// The offset of the atom's origin from the symbol's value.
+    origin: i64,
+    /// Offset of the atom's first byte in its new section.
+    start: u64,
+}
+
+pub(crate) struct Extraction<'a> {
+    original: &'a Unit<'a>,
+    patched: &'a Unit<'a>,
+    pairing: &'a Pairing,
+    changed: &'a BTreeSet<AtomId>,
+    object: Object,
+    references: BTreeMap<SymbolId, Reference>,
+    placed: HashMap<AtomId, Placed>,
+    outside: HashMap<Reference, SymbolId>,
+    absolutes: HashMap<SymbolId, SymbolId>,
+    texts: HashMap<Vec<u8>, u64>,
+    text_section: Option<(SectionId, SymbolId)>,
+}
+
+/// Builds the object. Also returns the symbol of each kept function.
+pub(crate) fn extract<'a>(
+    original: &'a Unit<'a>,
+    patched: &'a Unit<'a>,
+    pairing: &'a Pairing,
+    changed: &'a BTreeSet<AtomId>,
+    selection: &Selection,
+) -> (Extract, HashMap<AtomId, SymbolId>) {
+    let mut extraction = Extraction {
+        original,
+        patched,
+        pairing,
+        changed,
+        object: Object { flags: patched.object.flags, ..Object::new() },
+        references: BTreeMap::new(),
+        placed: HashMap::new(),
+        outside: HashMap::new(),
+        absolutes: HashMap::new(),
+        texts: HashMap::new(),
+        text_section: None,
+    };
+    extraction.place(&selection.kept);
+    for &id in &selection.kept {
+        extraction.relocate(id);
+    }
+    let symbols = extraction.placed.iter().map(|(&id, placed)| (id, placed.symbol)).collect();
+    (Extract { object: extraction.object, references: extraction.references }, symbols)
+}
+
+impl Extraction<'_> {
+    /// Gives every kept atom its place: entries of one table share a section, everything else has its own.
+    fn place(&mut self, kept: &BTreeSet<AtomId>) {
+        let mut tables: BTreeMap<(SectionId, Option<SectionId>), SectionId> = BTreeMap::new();
+        let (entries, others): (Vec<AtomId>, Vec<AtomId>) =
+            kept.iter().partition(|&&id| self.patched.atom(id).kind == AtomKind::Entry);
+        for id in others {
+            self.place_alone(id);
+        }
+        for id in entries {
+            let source = self.patched.section_of(id);
+            // A table that is bound to its function's section (SHF_LINK_ORDER) stays bound to it.
+            let bound_to = source.link_order.and_then(|_| self.owner_section(id));
+            let key = (self.patched.atom(id).section, bound_to);
+            let section = *tables.entry(key).or_insert_with(|| {
+                self.object.add_section(Section {
+                    link_order: bound_to,
+                    data: Vec::new(),
+                    size: 0,
+                    relocations: Vec::new(),
+                    livepatch: Vec::new(),
+                    ..header(source)
+                })
+            });
+            let start = self.object.section(section).size;
+            self.append(section, self.patched.bytes(id).to_vec());
+            self.placed.insert(id, Placed { section, symbol: SymbolId::NULL, origin: 0, start });
+        }
+    }
+
+    fn owner_section(&self, entry: AtomId) -> Option<SectionId> {
+        match self.patched.atom(entry).references.first()?.target {
+            Target::Atom { id, .. } => self.placed.get(&id).map(|placed| placed.section),
+            _ => None,
+        }
+    }
+
+    fn append(&mut self, section: SectionId, bytes: Vec<u8>) {
+        let section = &mut self.object.sections[section.index()];
+        section.size += bytes.len() as u64;
+        section.data.extend(bytes);
+    }
+
+    fn place_alone(&mut self, id: AtomId) {
+        let atom = self.patched.atom(id);
+        let source = self.patched.section_of(id);
+        let mut section = header(source);
+        section.name = self.section_name(id);
+        section.align = self.alignment(id);
+        section.size = atom.size;
+        section.flags &= !(elf::SHF_MERGE | elf::SHF_GROUP | elf::SHF_LINK_ORDER);
+        section.entsize = 0;
+        if source.kind != elf::SHT_NOBITS {
+            section.data = self.patched.bytes(id).to_vec();
+        }
+        let section = self.object.add_section(section);
+        let prefix = atom.origin - atom.start;
+        let symbol = self.object.add_symbol(self.symbol_for(id, section, prefix));
+        self.placed.insert(id, Placed { section, symbol, origin: 0, start: 0 });
+    }
+
+    /// A function of a shared section gets a section named after itself, as -ffunction-sections would have given.
+    fn section_name(&self, id: AtomId) -> String {
+        let source = &self.patched.section_of(id).name;
+        let shared = self.patched.atoms_in(self.patched.atom(id).section).len() > 1;
+        match self.patched.symbol_of(id) {
+            Some(symbol)
+                if self.patched.section_of(id).is_code() && (shared || !source.starts_with(".text")) =>
+            {
+                format!(".text.{}", symbol.name)
+            }
+            _ => source.clone(),
+        }
+    }
+
+    /// The section's alignment, unless the atom's place in a shared section shows that it has less.
+    fn alignment(&self, id: AtomId) -> u64 {
+        let atom = self.patched.atom(id);
+        let section = self.patched.section_of(id).align.max(1);
+        let by_place = if atom.start == 0 { section } else { 1 << atom.start.trailing_zeros().min(12) };
+        section.min(by_place.max(1))
+    }
+
+    fn symbol_for(&self, id: AtomId, section: SectionId, value: u64) -> Symbol {
+        let place = Place::Section(section);
+        let Some(symbol) = self.patched.symbol_of(id) else {
+            return Symbol { kind: SymbolKind::Section, place, ..Symbol::null() };
+        };
+        // Only what is new and global may be meant by another unit of the same patch.
+        let is_new = self.pairing.original(id).is_none();
+        let binding = if is_new { symbol.binding } else { Binding::Local };
+        Symbol { value, place, binding, ..symbol.clone() }
+    }
+
+    fn relocate(&mut self, id: AtomId) {
+        let placed = self.placed[&id];
+        for reference in &self.patched.atom(id).references {
+            let offset = placed.start + reference.offset;
+            if reference.in_place {
+                self.clear(placed.section, offset, reference.kind);
+            }
+            let (symbol, addend) = self.resolve(id, reference);
+            let relocation = Relocation { offset, kind: reference.kind, symbol, addend };
+            self.object.sections[placed.section.index()].relocations.push(relocation);
+        }
+    }
+
+    fn clear(&mut self, section: SectionId, offset: u64, kind: u32) {
+        let start = offset as usize;
+        let end = start + elf::width(kind).unwrap_or(0) as usize;
+        if let Some(hole) = self.object.sections[section.index()].data.get_mut(start..end) {
+            hole.fill(0);
+        }
+    }
+
+    /// The symbol and addend that express a reference in the new object.
+    fn resolve(&mut self, source: AtomId, reference: &references::Reference) -> (SymbolId, i64) {
+        let route = select::route(self.original, self.patched, self.pairing, self.changed, source, reference);
+        match (route, &reference.target) {
+            (Route::Kept(id), Target::Atom { offset, .. }) => {
+                let target = self.placed[&id];
+                (target.symbol, offset - reference.tail + target.origin)
+            }
+            (Route::Text, Target::Text { section, offset }) => {
+                let text =
+                    self.patched.object.section(*section).string_at(*offset).unwrap_or_default().to_vec();
+                let (symbol, at) = self.text(text);
+                (symbol, at as i64 - reference.tail)
+            }
+            (Route::Outside(outside), Target::Atom { offset, .. } | Target::External { offset, .. }) => {
+                (self.outside_symbol(outside), offset - reference.tail)
+            }
+            (_, Target::Other { symbol, offset } | Target::External { symbol, offset }) => {
+                (self.absolute_symbol(*symbol), offset - reference.tail)
+            }
+            (_, Target::Atom { offset, .. }) => (SymbolId::NULL, *offset),
+            (_, Target::Text { .. }) => (SymbolId::NULL, 0),
+        }
+    }
+
+    /// A copy of a string, made once.
+    fn text(&mut self, text: Vec<u8>) -> (SymbolId, u64) {
+        let (section, symbol) = *self.text_section.get_or_insert_with(|| {
+            let section = self.object.add_section(Section {
+                name: STRING_SECTION.into(),
+                kind: elf::SHT_PROGBITS,
+                flags: elf::SHF_ALLOC,
+                align: 1,
+                ..Section::default()
+            });
+            let symbol =
+                Symbol { kind: SymbolKind::Section, place: Place::Section(section), ..Symbol::null() };
+            (section, self.object.add_symbol(symbol))
+        });
+        if let Some(&at) = self.texts.get(&text) {
+            return (symbol, at);
+        }
+        let at = self.object.section(section).size;
+        self.append(section, text.iter().copied().chain([0]).collect());
+        self.texts.insert(text, at);
+        (symbol, at)
+    }
+
+    fn outside_symbol(&mut self, outside: Reference) -> SymbolId {
+        if let Some(&symbol) = self.outside.get(&outside) {
+            return symbol;
+        }
+        let symbol = self.object.add_symbol(Symbol::undefined(outside.name()));
+        self.references.insert(symbol, outside.clone());
+        self.outside.insert(outside, symbol);
+        symbol
+    }
+
+    fn absolute_symbol(&mut self, source: SymbolId) -> SymbolId {
+        let symbol = self.patched.object.symbol(source);
+        if symbol.place != Place::Absolute {
+            return SymbolId::NULL;
+        }
+        *self.absolutes.entry(source).or_insert_with(|| self.object.add_symbol(symbol.clone()))
+    }
+}
+
+/// A section without contents, with what it is called and how it is loaded.
+fn header(source: &Section) -> Section {
+    Section {
+        name: source.name.clone(),
+        kind: source.kind,
+        flags: source.flags,
+        align: source.align,
+        entsize: source.entsize,
+        ..Section::default()
+    }
+}

@@ -1,0 +1,97 @@
+//! Names without the compiler's numbering.
+//!
+//! gcc numbers what it makes: `foo.isra.0`, `foo.constprop.3`, `count.12`, `__func__.7`, `CSWTCH.45`; the kernel's
+//! `__UNIQUE_ID()` numbers too. An edit anywhere in a unit renumbers the rest, so the numbers identify
+//! nothing. What is left without them is the base name; things of one base name are told apart by content
+//! and by who refers to them.
+
+/// What is generated from source text that has no name of its own. Its identity is its content.
+const CONTENT_ONLY: &[&str] = &["__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "CSWTCH", "switch.table"];
+
+/// Suffixes of functions that gcc splits or clones (gcc/ipa-*.cc, gcc/cgraphclones.cc).
+const CLONE_SUFFIXES: &[&str] =
+    &[".isra", ".constprop", ".part", ".cold", ".llvm", ".localalias", ".lto_priv"];
+
+/// The name without numbers that the compiler or `__UNIQUE_ID()` gave.
+pub(crate) fn base(name: &str) -> String {
+    let mut parts = Vec::new();
+    for (position, part) in name.split('.').enumerate() {
+        let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        if position > 0 && is_number {
+            continue;
+        }
+        parts.push(part);
+    }
+    let joined = parts.join(".");
+    if joined.contains("__UNIQUE_ID_") {
+        return joined.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
+    }
+    joined
+}
+
+/// Whether the compiler numbered it, so that the name alone does not identify it.
+pub(crate) fn is_numbered(name: &str) -> bool {
+    base(name) != name
+}
+
+/// The name of the function in the source: the base name without clone suffixes.
+pub(crate) fn root(name: &str) -> String {
+    let mut root = base(name);
+    while let Some(suffix) = CLONE_SUFFIXES.iter().find(|suffix| root.ends_with(**suffix)) {
+        root.truncate(root.len() - suffix.len());
+    }
+    root
+}
+
+/// The function that `name` is the cold part of.
+pub(crate) fn cold_parent(name: &str) -> Option<&str> {
+    let at = name.rfind(".cold")?;
+    let rest = &name[at + ".cold".len()..];
+    let numbered =
+        rest.strip_prefix('.').is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
+    (at > 0 && (rest.is_empty() || numbered)).then(|| &name[..at])
+}
+
+/// Whether it is a constant whose name says only how it came to be.
+pub(crate) fn is_content_only(name: &str) -> bool {
+    let base = base(name);
+    CONTENT_ONLY.contains(&base.as_str()) || base.starts_with("switch.table.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_go_and_the_rest_stays() {
+        for (name, expect) in [
+            ("foo", "foo"),
+            ("foo.isra.0", "foo.isra"),
+            ("foo.constprop.3.isra.12", "foo.constprop.isra"),
+            ("count.12", "count"),
+            ("__func__.7", "__func__"),
+            ("__UNIQUE_ID_ddebug412.3", "__UNIQUE_ID_ddebug"),
+            ("__UNIQUE_ID___addressable_init99", "__UNIQUE_ID___addressable_init"),
+            ("sha256", "sha256"),
+            ("f.count", "f.count"),
+            (".512", ""),
+        ] {
+            assert_eq!(base(name), expect);
+        }
+    }
+
+    #[test]
+    fn the_root_is_the_source_function() {
+        assert_eq!(root("foo.constprop.0.cold"), "foo");
+        assert_eq!(root("foo.part.1"), "foo");
+        assert_eq!(root("cold"), "cold");
+    }
+
+    #[test]
+    fn cold_parts_name_their_function() {
+        assert_eq!(cold_parent("foo.cold"), Some("foo"));
+        assert_eq!(cold_parent("foo.isra.0.cold.3"), Some("foo.isra.0"));
+        assert_eq!(cold_parent("foo.coldish"), None);
+        assert_eq!(cold_parent(".cold"), None);
+    }
+}

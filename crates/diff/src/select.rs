@@ -1,0 +1,225 @@
+//! What goes into the module: the changed functions, the new ones they need, and what belongs to both.
+//!
+//! Starting from the changed functions, every reference is followed. What the running kernel has (a paired
+//! function or variable) stays there and is referred to; what it lacks is taken along; what has no identity but
+//! its content (strings, constants, cold parts) is copied. A pointer to a changed function refers to the original:
+//! ftrace leads every call of it to the replacement, and a pointer that outlives the livepatch stays
+//! valid. A direct call between changed functions goes to the replacement itself.
+
+use crate::atoms::{AtomId, AtomKind, Unit};
+use crate::extract::Reference as Outside;
+use crate::names;
+use crate::pair::Pairing;
+use crate::references::{Reference, Target};
+use crate::special::Treatment;
+use kmend_object::{Place, elf};
+use kmend_refusal::{Code, Refusal};
+use std::collections::{BTreeSet, HashSet};
+
+/// The atoms that are kept, in the object's order.
+pub(crate) struct Selection {
+    pub(crate) kept: BTreeSet<AtomId>,
+    /// Functions among them that the original does not have.
+    pub(crate) new: BTreeSet<AtomId>,
+    pub(crate) refusals: Vec<Refusal>,
+}
+
+/// Where a kept atom's reference leads.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// To a kept atom.
+    Kept(AtomId),
+    /// To a copy of a string.
+    Text,
+    /// Out of the module.
+    Outside(Outside),
+    /// To an absolute value.
+    Absolute,
+}
+
+struct Selector<'a> {
+    patched: &'a Unit<'a>,
+    original: &'a Unit<'a>,
+    pairing: &'a Pairing,
+    changed: &'a BTreeSet<AtomId>,
+    selection: Selection,
+    queue: Vec<AtomId>,
+    reported: HashSet<(AtomId, String)>,
+}
+
+/// Follows the changed functions' references.
+pub(crate) fn select<'a>(
+    original: &'a Unit<'a>,
+    patched: &'a Unit<'a>,
+    pairing: &'a Pairing,
+    changed: &'a BTreeSet<AtomId>,
+) -> Selection {
+    let selection = Selection { kept: BTreeSet::new(), new: BTreeSet::new(), refusals: Vec::new() };
+    let reported = HashSet::new();
+    let mut selector =
+        Selector { patched, original, pairing, changed, selection, queue: Vec::new(), reported };
+    for &id in changed {
+        selector.keep(id);
+    }
+    while let Some(id) = selector.queue.pop() {
+        selector.follow(id);
+    }
+    selector.selection
+}
+
+/// Where a reference of a kept atom leads. The caller has made sure that it leads somewhere.
+pub(crate) fn route(
+    original: &Unit<'_>,
+    patched: &Unit<'_>,
+    pairing: &Pairing,
+    changed: &BTreeSet<AtomId>,
+    source: AtomId,
+    reference: &Reference,
+) -> Route {
+    match &reference.target {
+        Target::Text { .. } => Route::Text,
+        Target::External { symbol, .. } => {
+            Route::Outside(Outside::External { name: patched.object.symbol(*symbol).name.clone() })
+        }
+        Target::Other { .. } => Route::Absolute,
+        Target::Atom { id, offset } => match patched.atom(*id).kind {
+            AtomKind::Content | AtomKind::Entry => Route::Kept(*id),
+            AtomKind::Function
+                if changed.contains(id) && stays_inside(patched, source, *id, *offset, reference) =>
+            {
+                Route::Kept(*id)
+            }
+            AtomKind::Function | AtomKind::Variable | AtomKind::Fixed => match pairing.original(*id) {
+                Some(partner) => Route::Outside(Outside::Original { name: original.name(partner) }),
+                None => Route::Kept(*id),
+            },
+        },
+    }
+}
+
+/// Whether a reference to a changed function means the replacement: a call, a place inside the function,
+/// or anything that the function or its own table entries say of it.
+fn stays_inside(
+    patched: &Unit<'_>,
+    source: AtomId,
+    target: AtomId,
+    offset: i64,
+    reference: &Reference,
+) -> bool {
+    let is_entry = patched.atom(source).kind == AtomKind::Entry;
+    let is_fragment = patched.atom(source).kind == AtomKind::Content && patched.section_of(source).is_code();
+    reference.branch || offset != 0 || is_entry || (is_fragment && source == target)
+}
+
+impl Selector<'_> {
+    fn keep(&mut self, id: AtomId) {
+        if self.selection.kept.insert(id) {
+            self.queue.push(id);
+        }
+    }
+
+    fn refuse(&mut self, source: AtomId, code: Code, what: &str, why: String) {
+        if self.reported.insert((source, format!("{code}{what}"))) {
+            self.selection.refusals.push(Refusal::new(code, what, why));
+        }
+    }
+
+    fn follow(&mut self, id: AtomId) {
+        let atom = self.patched.atom(id);
+        let name = self.patched.name(id);
+        if atom.undecoded {
+            let why = "its code holds bytes that cannot be decoded next to a relocation".to_owned();
+            self.refuse(id, Code::UnsupportedReference, &name, why);
+        }
+        for reference in &atom.references {
+            self.check_form(id, reference);
+            self.follow_reference(id, reference);
+        }
+        for &entry in &atom.entries {
+            self.keep(entry);
+        }
+    }
+
+    fn follow_reference(&mut self, source: AtomId, reference: &Reference) {
+        let route = route(self.original, self.patched, self.pairing, self.changed, source, reference);
+        match (route, &reference.target) {
+            (Route::Kept(id), _) => self.keep_target(source, id),
+            (Route::Absolute, Target::Other { symbol, .. }) => {
+                let symbol = self.patched.object.symbol(*symbol);
+                let is_number = symbol.place == Place::Absolute || symbol.is_undefined();
+                if !is_number {
+                    let why = format!(
+                        "it refers to {}, outside of any object",
+                        self.patched.describe(&reference.target)
+                    );
+                    self.refuse(source, Code::UnsupportedReference, &self.patched.name(source), why);
+                }
+            }
+            (Route::Outside(_) | Route::Text | Route::Absolute, _) => {}
+        }
+    }
+
+    /// Takes along what a kept atom refers to and the running kernel lacks.
+    fn keep_target(&mut self, source: AtomId, id: AtomId) {
+        if self.selection.kept.contains(&id) {
+            return;
+        }
+        let target = self.patched.atom(id);
+        let section = self.patched.object.section(target.section);
+        let treatment = self.patched.treatments[target.section.index()];
+        let (name, user) = (self.patched.name(id), self.patched.name(source));
+        match target.kind {
+            AtomKind::Function if crate::special::is_start_code(&section.name) => {
+                let why = format!(
+                    "{user} needs it, and it lies in {}, which is freed after the start",
+                    section.name
+                );
+                self.refuse(id, Code::ChangedInit, &name, why);
+            }
+            AtomKind::Function => {
+                self.selection.new.insert(id);
+            }
+            AtomKind::Variable if self.pairing.uncertain.contains(&id) => {
+                let base = names::base(&name);
+                let why = format!(
+                    "the original has several variables {base}, and it is not certain which one {user} means"
+                );
+                self.refuse(id, Code::UnsupportedReference, &name, why);
+            }
+            AtomKind::Variable if !holds_plain_data(&section.name) => {
+                let why = format!("{user} needs it, and it lies in {}", section.name);
+                self.refuse(id, Code::UnknownSection, &name, why);
+            }
+            AtomKind::Fixed => {
+                let why = format!("{user} refers to {name} in it, which the running kernel does not have");
+                self.refuse(id, Code::UnknownSection, &section.name, why);
+            }
+            AtomKind::Content if section.is_writable() && treatment == Treatment::Plain => {
+                let why = format!("{user} refers to data without a name in {}", section.name);
+                self.refuse(id, Code::UnsupportedReference, &name, why);
+            }
+            AtomKind::Variable | AtomKind::Content | AtomKind::Entry => {}
+        }
+        self.keep(id);
+    }
+
+    /// Whether the reference can be expressed as a relocation of the module.
+    fn check_form(&mut self, id: AtomId, reference: &Reference) {
+        let is_known = elf::width(reference.kind).is_some();
+        if is_known && !(reference.in_place && reference.kind == elf::R_X86_64_PC8) {
+            return;
+        }
+        let target = self.patched.describe(&reference.target);
+        let why = if is_known {
+            format!("it jumps to {target} by a short jump, which holds no relocation")
+        } else {
+            format!("it refers to {target} by relocation type {}, which modules do not know", reference.kind)
+        };
+        self.refuse(id, Code::UnsupportedReference, &self.patched.name(id), why);
+    }
+}
+
+/// Whether a new variable can simply live in the module's own section of this name.
+fn holds_plain_data(section: &str) -> bool {
+    [".data", ".bss", ".rodata", ".ro_after_init"].iter().any(|prefix| section.starts_with(prefix))
+}

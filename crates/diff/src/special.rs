@@ -1,0 +1,189 @@
+//! The one table of sections that are more than code or data.
+//!
+//! The kernel keeps tables of places in its code: where a WARN sits, which instruction may fault, which jump
+//! a static key patches. Such a table's entries follow the function they belong to. Other tables register
+//! things (initcalls, exports, parameters) and stay as they are in the running kernel. What is in neither list
+//! is unknown, and an unknown section that refers to a changed function is refused.
+
+/// What kmend does with a section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Treatment {
+    /// Ordinary code, data, constants or strings.
+    Plain,
+    /// A table of places in code: the entries of kept functions are kept.
+    Entries {
+        /// How many relocations an entry has; the first one refers to the function that owns it.
+        relocations: usize,
+        /// Whether a difference between entries is a difference of the function. False for notes to objtool
+        /// and for what is made from the function's code anyway.
+        compared: bool,
+    },
+    /// Code without symbols that a function or one of its entries refers to, such as an alternative's
+    /// replacement.
+    Fragments,
+    /// Objects that belong to the code that refers to them: each copy of the code needs its own.
+    PerUse,
+    /// Made by objtool or the linker from the code; made afresh for the module.
+    Derived,
+    /// Registers something once, when the kernel or the module starts. The running kernel has done so.
+    Registration(Registers),
+    /// Says nothing about the running code.
+    Ignored,
+    /// Not in this table.
+    Unknown,
+}
+
+/// What a registering section registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Registers {
+    /// Exported symbols and module parameters: other code may depend on the set.
+    Interface,
+    /// Code or data of the start: it has run.
+    Start,
+    /// Descriptions for tracing and probing.
+    Description,
+}
+
+struct Row {
+    /// The section's name; with `*` at its end, the beginning of its name.
+    name: &'static str,
+    treatment: Treatment,
+}
+
+const fn row(name: &'static str, treatment: Treatment) -> Row {
+    Row { name, treatment }
+}
+
+const fn entries(name: &'static str, relocations: usize) -> Row {
+    row(name, Treatment::Entries { relocations, compared: true })
+}
+
+const fn notes(name: &'static str) -> Row {
+    row(name, Treatment::Entries { relocations: 1, compared: false })
+}
+
+/// The first row that fits decides. The kernel file that defines the section stands behind each.
+#[rustfmt::skip]
+const TABLE: &[Row] = &[
+    // Places in code.
+    entries("__bug_table", 2),                      // arch/x86/include/asm/bug.h: bug_addr, file
+    entries("__ex_table", 2),                       // arch/x86/include/asm/asm.h: insn, fixup
+    entries("__jump_table", 3),                     // arch/x86/include/asm/jump_label.h: code, target, key
+    entries(".altinstructions", 2),                 // arch/x86/include/asm/alternative.h: instr, repl
+    entries(".parainstructions", 1),                // arch/x86/include/asm/paravirt_types.h, until 6.8
+    entries(".smp_locks", 1),                       // arch/x86/include/asm/alternative.h: LOCK_PREFIX
+    entries("_kprobe_blacklist", 1),                // include/asm-generic/kprobes.h
+    row(".kcfi_traps", Treatment::Entries { relocations: 1, compared: false }), // include/linux/cfi.h, clang
+    row("__mcount_loc", Treatment::Entries { relocations: 1, compared: false }), // gcc -mrecord-mcount
+    row("__patchable_function_entries", Treatment::Entries { relocations: 1, compared: false }), // gcc, clang
+    // Code beside the function.
+    row(".altinstr_replacement", Treatment::Fragments), // arch/x86/include/asm/alternative.h
+    row(".altinstr_aux", Treatment::Fragments),     // arch/x86/include/asm/cpufeature.h: _static_cpu_has
+    row(".fixup", Treatment::Fragments),            // arch/x86/include/asm/asm.h, until 5.16
+    // Data of one use.
+    row("__dyndbg", Treatment::PerUse),             // include/linux/dynamic_debug.h
+    row("__verbose", Treatment::PerUse),            // the same, until 5.13
+    row("__dyndbg_classes", Treatment::PerUse),
+    row(".data..Lubsan*", Treatment::PerUse),       // gcc -fsanitize: source locations
+    row(".printk_index", Treatment::Ignored),       // include/linux/printk.h: an index of formats for user space
+    // Made by objtool (tools/objtool/check.c, orc_gen.c) or by the final link.
+    row(".orc_unwind", Treatment::Derived),
+    row(".orc_unwind_ip", Treatment::Derived),
+    row(".orc_header", Treatment::Derived),
+    row(".static_call_sites", Treatment::Derived),
+    row(".retpoline_sites", Treatment::Derived),
+    row(".return_sites", Treatment::Derived),
+    row(".call_sites", Treatment::Derived),
+    row(".ibt_endbr_seal", Treatment::Derived),
+    row(".cfi_sites", Treatment::Derived),
+    row(".sframe", Treatment::Derived),
+    row(".eh_frame", Treatment::Derived),
+    // Notes to objtool about single instructions; it needs them when it runs on the module.
+    row(".discard.addressable", Treatment::Ignored), // include/linux/compiler.h: keeps a symbol alive
+    row(".discard.sym_checksum", Treatment::Ignored),
+    notes(".discard.*"),                            // include/linux/objtool.h
+    // What has been registered.
+    row("___ksymtab*", Treatment::Registration(Registers::Interface)), // include/linux/export.h
+    row("__ksymtab*", Treatment::Registration(Registers::Interface)),
+    row("___kcrctab*", Treatment::Ignored),
+    row("__kcrctab*", Treatment::Ignored),
+    row(".export_symbol", Treatment::Registration(Registers::Interface)), // since 6.4
+    row("__param", Treatment::Registration(Registers::Interface)), // include/linux/moduleparam.h
+    row(".modinfo", Treatment::Ignored),            // include/linux/moduleparam.h
+    row("__modver", Treatment::Ignored),
+    row(".initcall*", Treatment::Registration(Registers::Start)), // include/linux/init.h
+    row(".con_initcall*", Treatment::Registration(Registers::Start)),
+    row(".exitcall*", Treatment::Registration(Registers::Start)),
+    row(".init.setup", Treatment::Registration(Registers::Start)),
+    row(".init.data*", Treatment::Registration(Registers::Start)),
+    row(".init.rodata*", Treatment::Registration(Registers::Start)),
+    row(".meminit.*", Treatment::Registration(Registers::Start)),
+    row(".exit.data*", Treatment::Registration(Registers::Start)),
+    row("__tracepoints", Treatment::Plain),         // include/linux/tracepoint.h: the tracepoints themselves
+    row("__tracepoints_ptrs", Treatment::Registration(Registers::Description)),
+    row("__tracepoints_strings", Treatment::Plain),
+    row("__tracepoint_str", Treatment::Plain),
+    row("_ftrace_events", Treatment::Registration(Registers::Description)), // include/trace/trace_events.h
+    row("_ftrace_eval_map", Treatment::Registration(Registers::Description)),
+    row("__syscalls_metadata", Treatment::Registration(Registers::Description)), // include/linux/syscalls.h
+    row("__bpf_raw_tp_map", Treatment::Registration(Registers::Description)),
+    row("_error_injection_whitelist", Treatment::Registration(Registers::Description)),
+    row(".static_call_tramp_key", Treatment::Registration(Registers::Description)), // include/linux/static_call.h
+    row(".static_call.text", Treatment::Plain),     // the trampolines that static calls go through
+    row(".BTF_ids*", Treatment::Registration(Registers::Description)), // include/linux/btf_ids.h
+    // Notes of the toolchain.
+    row(".note*", Treatment::Ignored),
+    row(".comment", Treatment::Ignored),
+    row(".BTF*", Treatment::Ignored),
+    row(".llvm*", Treatment::Ignored),
+    // Ordinary code and data.
+    row(".text*", Treatment::Plain),
+    row(".init.text*", Treatment::Plain),
+    row(".exit.text*", Treatment::Plain),
+    row(".noinstr.text*", Treatment::Plain),
+    row(".entry.text*", Treatment::Plain),
+    row(".sched.text*", Treatment::Plain),
+    row(".lock.text*", Treatment::Plain),
+    row(".spinlock.text*", Treatment::Plain),
+    row(".cpuidle.text*", Treatment::Plain),
+    row(".kprobes.text*", Treatment::Plain),
+    row(".irqentry.text*", Treatment::Plain),
+    row(".softirqentry.text*", Treatment::Plain),
+    row(".ref.text*", Treatment::Plain),
+    row(".meminit.text*", Treatment::Plain),
+    row(".data*", Treatment::Plain),
+    row(".ref.data*", Treatment::Plain),
+    row(".ro_after_init*", Treatment::Plain),
+    row(".bss*", Treatment::Plain),
+    row(".rodata*", Treatment::Plain),
+    row(".cpuidle*", Treatment::Plain),
+];
+
+/// What to do with the section of this name.
+pub(crate) fn treatment(name: &str) -> Treatment {
+    let fits = |row: &&Row| match row.name.strip_suffix('*') {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == row.name,
+    };
+    TABLE.iter().find(fits).map_or(Treatment::Unknown, |row| row.treatment)
+}
+
+/// Whether code in it ran once and is gone.
+pub(crate) fn is_start_code(name: &str) -> bool {
+    name.starts_with(".init.text") || name.starts_with(".meminit.text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_fitting_row_decides() {
+        assert_eq!(treatment(".discard.addressable"), Treatment::Ignored);
+        assert!(matches!(treatment(".discard.reachable"), Treatment::Entries { compared: false, .. }));
+        assert_eq!(treatment(".data..Lubsan_data3"), Treatment::PerUse);
+        assert_eq!(treatment(".data..read_mostly"), Treatment::Plain);
+        assert_eq!(treatment("___ksymtab_gpl+foo"), Treatment::Registration(Registers::Interface));
+        assert_eq!(treatment("kmend_unheard_of"), Treatment::Unknown);
+    }
+}
