@@ -1,1 +1,57 @@
-//! Original and patched object of every translation unit a patch reaches
+//! Original and patched object of every translation unit that a patch reaches.
+//!
+//! The way of a patch through this crate:
+//!
+//! ```text
+//! patch      unified diffs, parsed
+//!   └─ apply     to the files' contents in memory; every hunk that does not apply is a refusal
+//!       └─ lines     `#line` directives, so that untouched lines keep their numbers
+//! prepare    once per kernel: a tree of links with the generated headers, and the compile database
+//! shadow     a tree of links in which only the patched files are real
+//! unit       one compile to assembly, from which the objects are assembled
+//! ```
+//!
+//! Architecture invariant: the kernel's source is never written to. Whatever is made once per kernel lies
+//! in [`Target::derived`], whatever is made for one patch in the scratch folder that the caller gives.
+//! This crate knows nothing of ELF: objects are bytes.
+
+mod apply;
+mod assembly;
+mod cache;
+mod classify;
+mod compiler;
+mod configuration;
+mod database;
+mod edits;
+mod error;
+mod lexer;
+mod lines;
+mod nearest;
+mod patch;
+mod prepare;
+mod session;
+mod shadow;
+mod shell;
+mod target;
+mod tree;
+mod unit;
+
+pub use database::{Database, ObjtoolArguments, Owner, Unit};
+pub use error::{CompileError, Failure};
+pub use patch::PatchFile;
+pub use prepare::{Prepared, prepare};
+pub use session::{CompiledUnit, Note, Outcome, Times, patch_and_compile};
+pub use target::{Progress, Target};
+
+/// Parsers of foreign bytes, for the fuzz targets: none of them may panic, whatever it is given.
+pub mod foreign {
+    /// Parses `bytes` as a patch, applies it to `file` under whatever names it gives, and numbers the lines.
+    pub fn patch_round(bytes: &[u8], file: &[u8]) {
+        crate::session::fuzz_round(bytes, file);
+    }
+
+    /// Reads `bytes` as the output of a dry run.
+    pub fn dry_run(bytes: &[u8]) {
+        let _ = crate::database::Database::from_dry_run(bytes);
+    }
+}

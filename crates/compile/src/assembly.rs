@@ -1,0 +1,189 @@
+//! From assembly with a section per function and datum to what the compiler would have written without.
+//!
+//! The differ needs objects compiled with `-ffunction-sections -fdata-sections`, the match needs the object
+//! as the kernel's build makes it. The two flags change nothing but the sections that the compiler names in
+//! its assembly (gcc/varasm.cc: `default_unique_section`, `default_function_rodata_section`, and
+//! `default_elf_select_section`), and so one compile serves both: the section directives are rewritten to
+//! what is written without the flags, and the text is assembled a second time.
+//!
+//! One thing besides the names differs. Without the flags a zero-initialised variable of internal linkage is
+//! written as `.local` and `.comm`, which the assembler puts into subsection 1 of `.bss`, behind all others
+//! (gas/read.c, `bss_alloc`); with them it has a section of its own. `.bss 1` has the same effect.
+//!
+//! Sections given in the C source, and those of inline assembly (between `#APP` and `#NO_APP`), stay as they
+//! are: a name is taken to be made by the flags only if what follows the known prefix is a symbol of the file.
+
+use std::collections::HashSet;
+
+/// Prefixes of text sections that the flags extend by the function's name, with what is written without.
+/// Longer ones first: `.text.` would match them all.
+const TEXT: &[(&str, &str)] = &[
+    (".text.unlikely.", "\t.section\t.text.unlikely"),
+    (".text.startup.", "\t.section\t.text.startup"),
+    (".text.exit.", "\t.section\t.text.exit"),
+    (".text.hot.", "\t.section\t.text.hot"),
+    (".text.", "\t.text"),
+];
+
+/// The same for data; `.bss.` is handled apart.
+const DATA: &[(&str, &str)] = &[
+    (".data.rel.ro.local.", "\t.section\t.data.rel.ro.local"),
+    (".data.rel.ro.", "\t.section\t.data.rel.ro"),
+    (".data.rel.local.", "\t.section\t.data.rel.local"),
+    (".data.rel.", "\t.section\t.data.rel"),
+    (".data.", "\t.data"),
+    (".rodata.", "\t.section\t.rodata"),
+];
+
+/// The assembly as it would be without `-ffunction-sections -fdata-sections`.
+pub fn without_own_sections(assembly: &[u8]) -> Vec<u8> {
+    let symbols = Symbols::of(assembly);
+    let mut plain = Vec::with_capacity(assembly.len());
+    for (line, inline) in lines(assembly) {
+        let rewritten =
+            if inline { None } else { section(line).and_then(|(name, rest)| symbols.rewrite(name, rest)) };
+        match rewritten {
+            Some(text) => {
+                plain.extend_from_slice(text.as_bytes());
+                plain.push(b'\n');
+            }
+            None => plain.extend_from_slice(line),
+        }
+    }
+    plain
+}
+
+/// The lines with their ends, each with whether it is inline assembly.
+fn lines(assembly: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
+    let mut inline = false;
+    assembly.split_inclusive(|&byte| byte == b'\n').map(move |line| {
+        match line {
+            b"#APP\n" => inline = true,
+            b"#NO_APP\n" => inline = false,
+            _ => {}
+        }
+        (line, inline)
+    })
+}
+
+/// The name and the rest (from the comma, or empty) of a section directive as the compiler writes it.
+fn section(line: &[u8]) -> Option<(&str, &str)> {
+    let text = std::str::from_utf8(line.strip_prefix(b"\t.section\t")?).ok()?.trim_end();
+    Some(text.split_at(text.find(',').unwrap_or(text.len())))
+}
+
+/// The symbols that a file defines.
+struct Symbols<'a> {
+    defined: HashSet<&'a str>,
+    global: HashSet<&'a str>,
+}
+
+impl<'a> Symbols<'a> {
+    fn of(assembly: &'a [u8]) -> Self {
+        let mut symbols = Self { defined: HashSet::new(), global: HashSet::new() };
+        for (line, inline) in lines(assembly) {
+            let Ok(line) = std::str::from_utf8(line) else { continue };
+            let line = line.trim_end();
+            if inline {
+                continue;
+            }
+            if let Some(label) = line.strip_suffix(':').filter(|label| is_symbol(label)) {
+                symbols.defined.insert(label);
+            }
+            let visible = line.strip_prefix("\t.globl\t").or_else(|| line.strip_prefix("\t.weak\t"));
+            symbols.global.extend(visible);
+        }
+        symbols
+    }
+
+    /// The directive to write in the place of one whose name the flags made; `None` for any other.
+    fn rewrite(&self, name: &str, rest: &str) -> Option<String> {
+        for (prefix, plain) in TEXT {
+            if name.strip_prefix(prefix).is_some_and(|symbol| self.defined.contains(symbol)) {
+                return Some(directive(plain, rest));
+            }
+        }
+        if let Some(symbol) = name.strip_prefix(".bss.").filter(|symbol| self.defined.contains(symbol)) {
+            return Some(if self.global.contains(symbol) { "\t.bss" } else { "\t.bss 1" }.to_owned());
+        }
+        if rest.contains("\"aM") || name.contains(".str") || name.contains(".cst") {
+            return self.rewrite_mergeable(name, rest);
+        }
+        for (prefix, plain) in DATA {
+            if name.strip_prefix(prefix).is_some_and(|symbol| self.defined.contains(symbol)) {
+                return Some(directive(plain, rest));
+            }
+        }
+        None
+    }
+
+    /// `.rodata.FUNCTION.str1.8` holds the strings of one function: `.rodata.str1.8` without the flags.
+    fn rewrite_mergeable(&self, name: &str, rest: &str) -> Option<String> {
+        let inner = name.strip_prefix(".rodata.")?;
+        let at = inner.rfind(".str").or_else(|| inner.rfind(".cst"))?;
+        let (function, kind) = inner.split_at(at);
+        self.defined.contains(function).then(|| format!("\t.section\t.rodata{kind}{rest}"))
+    }
+}
+
+/// `.text` and `.data` have directives of their own, which take no flags.
+fn directive(plain: &str, rest: &str) -> String {
+    if plain.starts_with("\t.section\t") && plain != "\t.section\t.rodata" {
+        format!("{plain}{rest}")
+    } else {
+        plain.to_owned()
+    }
+}
+
+fn is_symbol(label: &str) -> bool {
+    !label.starts_with(".L") && !label.starts_with(char::is_whitespace) && !label.contains(['"', '#', '/'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(input: &str, expect: &str) {
+        assert_eq!(String::from_utf8(without_own_sections(input.as_bytes())).unwrap(), expect);
+    }
+
+    #[test]
+    fn names_made_by_the_flags_go() {
+        check(
+            "\t.section\t.text.f,\"ax\",@progbits\nf:\n\t.section\t.text.unlikely.f,\"ax\",@progbits\nf.cold:\n\t.section\t.text.f\n",
+            "\t.text\nf:\n\t.section\t.text.unlikely,\"ax\",@progbits\nf.cold:\n\t.text\n",
+        );
+        check(
+            "\t.section\t.data.v,\"aw\"\nv:\n\t.section\t.rodata.t.0,\"a\"\nt.0:\n",
+            "\t.data\nv:\n\t.section\t.rodata\nt.0:\n",
+        );
+    }
+
+    #[test]
+    fn zero_initialised_variables_keep_their_order() {
+        check(
+            "\t.globl\tg\n\t.section\t.bss.g,\"aw\",@nobits\ng:\n\t.section\t.bss.s,\"aw\",@nobits\ns:\n",
+            "\t.globl\tg\n\t.bss\ng:\n\t.bss 1\ns:\n",
+        );
+    }
+
+    #[test]
+    fn strings_of_a_function_go_together() {
+        check(
+            "f:\n\t.section\t.rodata.f.str1.8,\"aMS\",@progbits,1\n\t.section\t.rodata.f.str1.8\n\t.section\t.rodata.cst8,\"aM\",@progbits,8\n",
+            "f:\n\t.section\t.rodata.str1.8,\"aMS\",@progbits,1\n\t.section\t.rodata.str1.8\n\t.section\t.rodata.cst8,\"aM\",@progbits,8\n",
+        );
+    }
+
+    #[test]
+    fn sections_of_the_source_and_of_inline_assembly_stay() {
+        for text in [
+            "f:\n\t.section\t.init.text\n",
+            "f:\n\t.section\t.data..read_mostly,\"aw\"\n",
+            "f:\n\t.section\t.text.other,\"ax\",@progbits\n",
+            "f:\n#APP\n\t.section\t.text.f,\"ax\"\n#NO_APP\n",
+        ] {
+            check(text, text);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The compile database: how the kernel's build compiles each of its units, from one dry run.
+//!
+//! `make -n V=1` prints for every unit the line that kbuild's `if_changed_rule` runs. It ends in
+//! `scripts/basic/fixdep DEPFILE TARGET 'COMMAND'` (scripts/Makefile.lib, `cmd_and_fixdep`), and that
+//! COMMAND, quoted once for the shell, is the compile command: the one place where it stands alone.
+
+use crate::error::{CompileError, io_error};
+use crate::shell;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+
+/// What a unit becomes a part of.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Owner {
+    /// The kernel image.
+    Vmlinux,
+    /// A module.
+    Module {
+        /// Its name in the running kernel (`KBUILD_MODNAME`), such as `nf_conntrack`.
+        name: String,
+        /// Its path in the build without `.ko` (`KBUILD_MODFILE`), such as `net/netfilter/nf_conntrack`.
+        file: String,
+    },
+}
+
+/// A translation unit: one source compiled once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unit {
+    /// The source, from the tree's root.
+    pub source: String,
+    /// The object, from the tree's root.
+    pub object: String,
+    /// The compiler's arguments, without the dependency file, `-c`, `-o OBJECT` and the source.
+    pub arguments: Vec<String>,
+    /// What it becomes a part of.
+    pub owner: Owner,
+    /// The arguments with which objtool is run on this unit's object, without the object; `None` where the
+    /// build runs objtool later, on what is linked from several objects.
+    pub objtool: Option<Vec<String>>,
+}
+
+/// The arguments with which the kernel's build runs objtool, without the object's name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObjtoolArguments {
+    /// On modules, or on the units of modules where it runs on every unit.
+    pub module: Option<Vec<String>>,
+    /// On `vmlinux.o`, where the build does.
+    pub vmlinux: Option<Vec<String>>,
+}
+
+/// All units of a kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Database {
+    units: Vec<Unit>,
+    /// Ranges of `units`, which are in the order of their sources.
+    by_source: HashMap<String, std::ops::Range<usize>>,
+    /// How objtool is run.
+    pub objtool: ObjtoolArguments,
+}
+
+impl Database {
+    /// Reads what the dry run printed.
+    pub fn from_dry_run(log: &[u8]) -> Result<Self, CompileError> {
+        let mut units = Vec::new();
+        let mut runs: BTreeMap<(bool, String), usize> = BTreeMap::new();
+        for line in log.split(|&byte| byte == b'\n') {
+            if let Some(at) = find(line, FIXDEP) {
+                units.extend(unit(&String::from_utf8_lossy(
+                    line.get(at + FIXDEP.len()..).unwrap_or_default(),
+                )));
+            }
+            if let Some((object, arguments)) = objtool_run(line) {
+                *runs.entry((object == "vmlinux.o", arguments)).or_default() += 1;
+            }
+        }
+        if units.is_empty() {
+            return Err(CompileError::Database { why: "the dry run printed no compile command".to_owned() });
+        }
+        let most_common = |wanted: &dyn Fn(bool, &str) -> bool| {
+            let run = runs
+                .iter()
+                .filter(|((vmlinux, run), _)| wanted(*vmlinux, run))
+                .max_by_key(|(_, count)| **count);
+            run.map(|((_, arguments), _)| arguments.split(' ').map(str::to_owned).collect())
+        };
+        let objtool = ObjtoolArguments {
+            module: most_common(&|_, run| run.split(' ').any(|word| word == "--module")),
+            vmlinux: most_common(&|vmlinux, _| vmlinux),
+        };
+        Ok(Self::new(units, objtool))
+    }
+
+    fn new(mut units: Vec<Unit>, objtool: ObjtoolArguments) -> Self {
+        units.sort_by(|a, b| (&a.source, &a.object).cmp(&(&b.source, &b.object)));
+        units.dedup_by(|a, b| a.object == b.object);
+        let mut by_source: HashMap<String, std::ops::Range<usize>> = HashMap::new();
+        for (index, unit) in units.iter().enumerate() {
+            by_source.entry(unit.source.clone()).or_insert(index..index).end = index + 1;
+        }
+        Self { units, by_source, objtool }
+    }
+
+    /// The units compiled from `source` (a path from the tree's root); none if it is not in this kernel.
+    pub fn units_of(&self, source: &str) -> &[Unit] {
+        self.by_source.get(source).and_then(|range| self.units.get(range.clone())).unwrap_or_default()
+    }
+
+    /// All units, in the order of their sources.
+    pub fn units(&self) -> &[Unit] {
+        &self.units
+    }
+
+    /// Writes the database with `fingerprint`, which tells what it was made from.
+    pub fn write(&self, path: &Path, fingerprint: &str) -> Result<(), CompileError> {
+        let stored = Stored::from_database(self, fingerprint);
+        let bytes =
+            serde_json::to_vec(&stored).map_err(|error| CompileError::Database { why: error.to_string() })?;
+        let partial = path.with_extension("partial");
+        fs::write(&partial, bytes).map_err(io_error("write", &partial))?;
+        fs::rename(&partial, path).map_err(io_error("write", path))
+    }
+
+    /// Reads the database back; `None` if it is missing, damaged or made from something else.
+    pub fn read(path: &Path, fingerprint: &str) -> Option<Self> {
+        let stored: Stored = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        if stored.fingerprint == fingerprint { stored.into_database() } else { None }
+    }
+}
+
+const FIXDEP: &[u8] = b"scripts/basic/fixdep ";
+const OBJTOOL: &[u8] = b"tools/objtool/objtool ";
+
+fn find(line: &[u8], needle: &[u8]) -> Option<usize> {
+    let first = *needle.first()?;
+    let mut from = 0;
+    while let Some(at) = line.get(from..)?.iter().position(|&byte| byte == first) {
+        if line.get(from + at..)?.starts_with(needle) {
+            return Some(from + at);
+        }
+        from += at + 1;
+    }
+    None
+}
+
+/// The object and the arguments of the first run of objtool in a line.
+fn objtool_run(line: &[u8]) -> Option<(String, String)> {
+    let at = find(line, OBJTOOL)? + OBJTOOL.len();
+    let rest = line.get(at..)?;
+    let end = rest.iter().position(|byte| b";'\"`)>&|".contains(byte)).unwrap_or(rest.len());
+    let text = String::from_utf8_lossy(rest.get(..end)?).into_owned();
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    let object = words.pop()?.to_owned();
+    has_extension(&object, "o").then(|| (object, words.join(" ")))
+}
+
+/// The unit whose fixdep call has these arguments; `None` for host programs, assembly and other commands.
+fn unit(call: &str) -> Option<Unit> {
+    let call = shell::words(call);
+    let [_, object, command, ..] = call.as_slice() else { return None };
+    let words = shell::words(command);
+    let mut commands = words.split(|word| word == ";");
+    let compile = commands.next()?;
+    let source = compile.last()?;
+    let is_kernel = compile.iter().any(|word| word == "-D__KERNEL__");
+    if !is_kernel || !has_extension(source, "c") || !has_extension(object, "o") {
+        return None;
+    }
+    let objtool = commands
+        .find(|command| command.first().is_some_and(|word| word.ends_with("tools/objtool/objtool")))
+        .and_then(|command| command.get(1..command.len().saturating_sub(1)))
+        .map(<[String]>::to_vec);
+    let arguments = compile_arguments(compile.get(1..compile.len() - 1)?);
+    Some(Unit { owner: owner(&arguments), source: clean(source), object: clean(object), arguments, objtool })
+}
+
+fn has_extension(path: &str, extension: &str) -> bool {
+    Path::new(path).extension().is_some_and(|found| found == extension)
+}
+
+fn clean(path: &str) -> String {
+    path.strip_prefix("./").unwrap_or(path).to_owned()
+}
+
+/// The arguments without the dependency file and without what is to be written where.
+fn compile_arguments(words: &[String]) -> Vec<String> {
+    let mut arguments = Vec::with_capacity(words.len());
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "-o" => drop(words.next()),
+            "-c" => {}
+            word if word.starts_with("-Wp,-MMD,") || word.starts_with("-Wp,-MD,") => {}
+            word => arguments.push(word.to_owned()),
+        }
+    }
+    arguments
+}
+
+fn owner(arguments: &[String]) -> Owner {
+    let value = |name: &str| {
+        let argument = arguments.iter().rev().find_map(|argument| argument.strip_prefix(name));
+        argument.map(|value| value.trim_matches('"').to_owned())
+    };
+    if !arguments.iter().any(|argument| argument == "-DMODULE") {
+        return Owner::Vmlinux;
+    }
+    let file = value("-DKBUILD_MODFILE=").unwrap_or_default();
+    let name = value("-DKBUILD_MODNAME=").unwrap_or_default();
+    Owner::Module { name, file }
+}
+
+/// The file's form: every argument once, units refer to them by number. The arguments of all units of a
+/// kernel are 17 MB of text, but only a few thousand different ones.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    fingerprint: String,
+    arguments: Vec<String>,
+    objtool: ObjtoolArguments,
+    units: Vec<StoredUnit>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredUnit(String, String, Vec<u32>, Owner, Option<Vec<u32>>);
+
+impl Stored {
+    fn from_database(database: &Database, fingerprint: &str) -> Self {
+        let mut table: HashMap<String, u32> = HashMap::new();
+        let mut arguments = Vec::new();
+        let mut numbers = |words: &[String]| -> Vec<u32> {
+            let number = |word: &String| {
+                *table.entry(word.clone()).or_insert_with(|| {
+                    arguments.push(word.clone());
+                    arguments.len() as u32 - 1
+                })
+            };
+            words.iter().map(number).collect()
+        };
+        let units = database
+            .units
+            .iter()
+            .map(|unit| {
+                let objtool = unit.objtool.as_deref().map(&mut numbers);
+                let Unit { source, object, arguments, owner, .. } = unit.clone();
+                StoredUnit(source, object, numbers(&arguments), owner, objtool)
+            })
+            .collect();
+        Self { fingerprint: fingerprint.to_owned(), arguments, objtool: database.objtool.clone(), units }
+    }
+
+    /// `None` if a number is out of range.
+    fn into_database(self) -> Option<Database> {
+        let words = |numbers: Vec<u32>| -> Option<Vec<String>> {
+            numbers.into_iter().map(|number| self.arguments.get(number as usize).cloned()).collect()
+        };
+        let mut units = Vec::with_capacity(self.units.len());
+        for StoredUnit(source, object, arguments, owner, objtool) in self.units {
+            let objtool = match objtool {
+                Some(numbers) => Some(words(numbers)?),
+                None => None,
+            };
+            units.push(Unit { source, object, arguments: words(arguments)?, owner, objtool });
+        }
+        Some(Database::new(units, self.objtool))
+    }
+}

@@ -1,0 +1,134 @@
+//! Compiling one unit: once to assembly, from which the objects are assembled.
+
+use crate::assembly;
+use crate::database::Unit;
+use crate::error::{CompileError, io_error};
+use crate::shadow::dependencies;
+use kmend_process::Command;
+use std::fs;
+use std::path::Path;
+
+/// How many of the compiler's lines a failure keeps.
+const MESSAGE_LINES: usize = 60;
+
+/// A unit's assembly, with a section of its own for every function and datum.
+#[derive(Debug)]
+pub struct Assembly {
+    /// The text.
+    pub text: Vec<u8>,
+    /// What the compiler read, from the tree's root, without the compiler's own files.
+    pub read: Vec<String>,
+}
+
+/// What a compile comes to.
+#[derive(Debug)]
+pub enum Compiled<T> {
+    /// It compiled.
+    Done(T),
+    /// The compiler declined the source, with these words.
+    Failed(Vec<String>),
+}
+
+/// Compiles `unit` in the tree at `root` to assembly. `stem` is where to write: `STEM.s` and `STEM.d`.
+pub fn to_assembly(
+    compiler: &str,
+    root: &Path,
+    unit: &Unit,
+    stem: &Path,
+) -> Result<Compiled<Assembly>, CompileError> {
+    let (output, list) = (stem.with_extension("s"), stem.with_extension("d"));
+    let run = Command::new(compiler)
+        .args(unit.arguments.iter().filter(|argument| !asks_for_debug_information(argument)))
+        .args(["-g0", "-ffunction-sections", "-fdata-sections", "-MMD", "-MT", "unit", "-MF"])
+        .arg(&list)
+        .args(["-S", "-o"])
+        .arg(&output)
+        .arg(&unit.source)
+        .folder(root)
+        .output()?;
+    if !run.success {
+        return Ok(Compiled::Failed(message(&run.error_text(), root)));
+    }
+    let text = fs::read(&output).map_err(io_error("read", &output))?;
+    let read = fs::read(&list).map_err(io_error("read", &list))?;
+    let read = dependencies(&String::from_utf8_lossy(&read));
+    Ok(Compiled::Done(Assembly { text, read }))
+}
+
+/// Assembles `text`; `stem` is where to write.
+pub fn assemble(compiler: &str, unit: &Unit, text: &[u8], stem: &Path) -> Result<Vec<u8>, CompileError> {
+    let (input, output) = (stem.with_extension("s"), stem.with_extension("o"));
+    fs::write(&input, text).map_err(io_error("write", &input))?;
+    let folder = stem.parent().unwrap_or(Path::new("."));
+    Command::new(compiler)
+        .args(unit.arguments.iter().filter(|argument| is_for_the_assembler(argument)))
+        // Names without a folder, so that nothing of where this ran can get into the object.
+        .args(["-c".as_ref(), "-o".as_ref(), output.file_name().unwrap_or_default()])
+        .arg(input.file_name().unwrap_or_default())
+        .folder(folder)
+        .run()?;
+    fs::read(&output).map_err(io_error("read", &output))
+}
+
+/// Assembles the object as the kernel's build makes it, without a section for every function and datum.
+pub fn assemble_plain(
+    compiler: &str,
+    unit: &Unit,
+    text: &[u8],
+    stem: &Path,
+) -> Result<Vec<u8>, CompileError> {
+    assemble(compiler, unit, &assembly::without_own_sections(text), stem)
+}
+
+/// `-g` and its kin. They add sections of their own and change no code.
+fn asks_for_debug_information(argument: &str) -> bool {
+    argument.starts_with("-g")
+}
+
+fn is_for_the_assembler(argument: &str) -> bool {
+    argument.starts_with("-Wa,") || argument == "-m64" || argument == "-m32"
+}
+
+/// The compiler's words, with paths from the tree's root and not too many.
+fn message(text: &str, root: &Path) -> Vec<String> {
+    let root = format!("{}/", root.display());
+    let mut lines: Vec<String> = text.lines().map(|line| line.replace(&root, "")).collect();
+    if lines.len() > MESSAGE_LINES {
+        let more = lines.len() - MESSAGE_LINES;
+        lines.truncate(MESSAGE_LINES);
+        lines.push(format!("({more} more lines)"));
+    }
+    lines
+}
+
+/// Whether a file was missing that the build system may be able to make.
+pub fn misses_a_file(message: &[String]) -> bool {
+    message.iter().any(|line| line.contains("fatal error:") && line.ends_with("No such file or directory"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_include_is_told_from_other_errors() {
+        let missing = "lib/crc32.c:30:10: fatal error: crc32table.h: No such file or directory".to_owned();
+        assert!(misses_a_file(&[missing]));
+        assert!(!misses_a_file(&["a.c:1:1: error: expected ';'".to_owned()]));
+    }
+
+    #[test]
+    fn messages_name_files_from_the_root_and_are_bounded() {
+        let text = "/scratch/a/fs/x.c:1: error\n".repeat(100);
+        let lines = message(&text, Path::new("/scratch/a"));
+        assert_eq!(lines.len(), MESSAGE_LINES + 1);
+        assert_eq!(lines[0], "fs/x.c:1: error");
+        assert_eq!(lines[MESSAGE_LINES], "(40 more lines)");
+    }
+
+    #[test]
+    fn debug_flags_go_and_code_flags_stay() {
+        assert!(asks_for_debug_information("-g") && asks_for_debug_information("-gdwarf-5"));
+        assert!(!asks_for_debug_information("-falign-functions=16"));
+    }
+}
