@@ -68,9 +68,7 @@ fn read_table(
                 address: follow(memory, entry)?,
                 crc: crcs.as_ref().and_then(|crcs| crcs.get(number as usize).copied()),
                 gpl_only,
-                namespace: follow_if_set(memory, entry + 8)
-                    .and_then(|at| text_at(memory, at))
-                    .filter(|name| !name.is_empty()),
+                namespace: namespace.filter(|name| !name.is_empty()),
             };
             Some((name, export))
         })
