@@ -5,7 +5,7 @@
 //! LISTING is what /proc/kallsyms prints on that kernel, as root and booted with `nokaslr`. Every text
 //! symbol must be there at the same address with the same position, and no other; else the exit code is 1.
 
-use kmend_kernel::{Image, Symbols};
+use kmend_kernel::{Image, Listing, Symbols};
 use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::Path;
@@ -23,9 +23,9 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     println!("exports  {:>9}", image.exports().len());
     println!("types    {:>9}", image.btf().map_or(0, kmend_kernel::Btf::type_count));
     let Some(listing) = arguments.next() else { return Ok(ExitCode::SUCCESS) };
-    let listing =
-        Symbols::from_listing(&std::fs::read_to_string(listing)?).ok_or("not a listing of symbols")?;
-    Ok(compare(image.symbols(), &listing))
+    let listing = Listing::parse(&std::fs::read_to_string(listing)?).ok_or("not a listing of symbols")?;
+    let vmlinux = listing.symbols("vmlinux").ok_or("no symbols of the kernel proper in the listing")?;
+    Ok(compare(image.symbols(), vmlinux))
 }
 
 /// Compares all text symbols with their addresses and positions, both ways.

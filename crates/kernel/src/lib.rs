@@ -3,7 +3,8 @@
 //! A packaged kernel carries no debug information, and yet the image holds nearly everything that a
 //! livepatch needs to know: [`Image`] unpacks a `vmlinuz` and reads from it every symbol with its address
 //! and its position, the types, the exports with their CRCs, the release and the build id. [`Module`] reads
-//! one `.ko`, packed or not, and [`ModuleTree`] the tree that they are installed in.
+//! one `.ko`, packed or not, and [`ModuleTree`] the tree that they are installed in. [`Listing`] is what the
+//! running kernel says of the same symbols.
 //!
 //! Whatever differs between kernels is found by its structure and never decided by a version number:
 //! distributions backport.
@@ -20,6 +21,7 @@ mod exports;
 mod image;
 mod kallsyms;
 mod le;
+mod listing;
 mod module;
 mod symbols;
 mod symtab;
@@ -29,6 +31,7 @@ pub use btf::{Btf, Layout};
 pub use error::KernelError;
 pub use exports::Export;
 pub use image::{Image, ImageSection};
+pub use listing::Listing;
 pub use module::{Module, ModulePosition, ModuleTree};
 pub use symbols::{KernelSymbol, Position, Symbols};
 pub use unpack::Packing;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use std::fmt;
 
-/// One symbol of the kernel proper.
+/// One symbol of the kernel proper or of a loaded module.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelSymbol {
     /// Its name.
@@ -45,7 +45,7 @@ impl fmt::Display for Position {
     }
 }
 
-/// All symbols of one kernel, in the order in which the kernel keeps them: by address.
+/// All symbols of one object, the kernel proper or a module.
 #[derive(Debug, Clone, Default)]
 pub struct Symbols {
     all: Vec<KernelSymbol>,
@@ -55,39 +55,21 @@ pub struct Symbols {
 }
 
 impl Symbols {
-    /// Symbols in the kernel's order. `order`, where the kernel has one, is its own table of their numbers
-    /// sorted by name: since 6.2 livepatch counts positions in that table.
+    /// Symbols in the kernel's order, which is also that of positions. `order`, where the kernel has one, is
+    /// its own table of their numbers sorted by name: since 6.2 livepatch counts positions in that table.
     pub(crate) fn with_name_order(mut all: Vec<KernelSymbol>, order: Option<Vec<u32>>) -> Symbols {
-        let rising = all.is_sorted_by_key(|symbol| symbol.address);
-        let order = order.filter(|order| rising && order.len() == all.len());
-        if !rising {
-            all.sort_by_key(|symbol| symbol.address);
-        }
+        let order = order.filter(|order| order.len() == all.len());
         let mut by_name = order.unwrap_or_else(|| (0..all.len() as u32).collect());
         // Stable, and linear where it is sorted already. Sorting again keeps the search right for kernels
         // that sort by something else than the whole name (clang LTO cuts `.llvm.` suffixes).
         by_name.sort_by(|&a, &b| name_of(&all, a).cmp(name_of(&all, b)));
-        Symbols { all, by_name }
-    }
-
-    /// The symbols of the kernel proper in a listing as /proc/kallsyms prints it; modules' are left out.
-    ///
-    /// `None` where a line is not of that form, or where all addresses are hidden (`kptr_restrict`).
-    pub fn from_listing(listing: &str) -> Option<Symbols> {
-        let mut all = Vec::new();
-        for line in listing.lines() {
-            let (symbol, owner) =
-                line.split_once('\t').map_or((line, None), |(symbol, owner)| (symbol, Some(owner)));
-            if owner.is_some() {
-                continue;
+        if !all.is_sorted_by_key(|symbol| symbol.address) {
+            let renumbered = sort_by_address(&mut all);
+            for number in &mut by_name {
+                *number = renumbered.get(*number as usize).copied().unwrap_or(*number);
             }
-            let mut fields = symbol.split(' ');
-            let address = u64::from_str_radix(fields.next()?, 16).ok()?;
-            let &[kind] = fields.next()?.as_bytes() else { return None };
-            all.push(KernelSymbol { name: fields.next()?.into(), address, kind });
         }
-        let hidden = all.iter().all(|symbol| symbol.address == 0);
-        (!hidden).then(|| Symbols::with_name_order(all, None))
+        Symbols { all, by_name }
     }
 
     /// All symbols, by rising address; those of one address as the kernel keeps them.
@@ -136,6 +118,19 @@ impl Symbols {
     }
 }
 
+/// Sorts by address, and tells by each symbol's number before the one it has now.
+fn sort_by_address(all: &mut Vec<KernelSymbol>) -> Vec<u32> {
+    let mut numbered: Vec<(usize, KernelSymbol)> = std::mem::take(all).into_iter().enumerate().collect();
+    numbered.sort_by_key(|(_, symbol)| symbol.address);
+    let mut renumbered = vec![0; numbered.len()];
+    for (now, (before, symbol)) in numbered.into_iter().enumerate() {
+        // Each number from before is there once.
+        renumbered[before] = now as u32;
+        all.push(symbol);
+    }
+    renumbered
+}
+
 fn name_of(all: &[KernelSymbol], number: u32) -> &str {
     all.get(number as usize).map_or("", |symbol| &symbol.name)
 }
@@ -144,18 +139,16 @@ fn name_of(all: &[KernelSymbol], number: u32) -> &str {
 mod tests {
     use super::*;
 
-    const LISTING: &str = "\
-0000000000000000 A fixed_percpu_data
-ffffffff81000000 T _text
-ffffffff81000000 T _stext
-ffffffff81000100 t show
-ffffffff81000200 t store
-ffffffff81000300 t show
-ffffffffc0000000 t show\t[some]
-";
-
     fn symbols() -> Symbols {
-        Symbols::from_listing(LISTING).unwrap()
+        Symbols::with_name_order(list(), None)
+    }
+
+    fn list() -> Vec<KernelSymbol> {
+        const TEXT: u64 = 0xffff_ffff_8100_0000;
+        let symbols = [(0, "fixed_percpu_data"), (TEXT, "_text"), (TEXT, "_stext")];
+        let functions = [(TEXT + 0x100, "show"), (TEXT + 0x200, "store"), (TEXT + 0x300, "show")];
+        let symbol = |(address, name): (u64, &str)| KernelSymbol { name: name.into(), address, kind: b't' };
+        symbols.into_iter().chain(functions).map(symbol).collect()
     }
 
     #[test]
@@ -171,8 +164,7 @@ ffffffffc0000000 t show\t[some]
 
     #[test]
     fn the_kernels_own_order_of_names_wins() {
-        let all = symbols().all;
-        let symbols = Symbols::with_name_order(all, Some(vec![2, 1, 0, 5, 3, 4]));
+        let symbols = Symbols::with_name_order(list(), Some(vec![2, 1, 0, 5, 3, 4]));
         let shows: Vec<_> = symbols.named("show").map(|symbol| symbol.address & 0xfff).collect();
         assert_eq!(shows, [0x300, 0x100]);
     }
@@ -187,9 +179,11 @@ ffffffffc0000000 t show\t[some]
     }
 
     #[test]
-    fn hidden_addresses_and_other_texts_are_no_listing() {
-        assert!(Symbols::from_listing("0000000000000000 T _text\n").is_none());
-        assert!(Symbols::from_listing("hello\n").is_none());
+    fn symbols_out_of_order_keep_their_positions() {
+        let symbols = Symbols::with_name_order(list().into_iter().rev().collect(), None);
+        assert!(symbols.all().is_sorted_by_key(|symbol| symbol.address));
+        let shows: Vec<_> = symbols.named("show").map(|symbol| symbol.address & 0xfff).collect();
+        assert_eq!(shows, [0x300, 0x100]);
     }
 
     #[test]
