@@ -1,0 +1,330 @@
+//! What the differ says of small C sources, compiled here with the machine's gcc.
+
+use kmend_diff::{Delta, Reason, Reference, compare};
+use kmend_object::{Object, SymbolKind, elf};
+use kmend_process::Command;
+use kmend_refusal::{Code, Refusal};
+use std::fs;
+
+/// The options that shape the kernel's code, as far as they matter here.
+const OPTIONS: &[&str] = &[
+    "-O2",
+    "-c",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-pic",
+    "-fno-pie",
+    "-mcmodel=kernel",
+    "-mno-red-zone",
+    "-fno-asynchronous-unwind-tables",
+    "-fcf-protection=none",
+    "-fno-stack-protector",
+    "-pg",
+    "-mfentry",
+    "-mrecord-mcount",
+    "-fno-jump-tables",
+    "-fno-common",
+    "-fno-strict-aliasing",
+    "-w",
+    "-g0",
+];
+
+fn object(source: &str) -> Object {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("unit.c"), source).unwrap();
+    Command::new("gcc").args(OPTIONS).args(["unit.c", "-o", "unit.o"]).folder(folder.path()).run().unwrap();
+    Object::parse(&fs::read(folder.path().join("unit.o")).unwrap()).unwrap()
+}
+
+fn diff(original: &str, patched: &str) -> Result<Delta, Vec<Refusal>> {
+    compare(&object(original), &object(patched))
+}
+
+/// The functions that go into the module, as `name` or `+name` for new ones.
+fn functions(delta: &Delta) -> Vec<String> {
+    let mark = |original: &Option<String>| if original.is_some() { "" } else { "+" };
+    let mut names: Vec<String> = delta
+        .functions
+        .iter()
+        .map(|function| format!("{}{}", mark(&function.original), function.name))
+        .collect();
+    names.sort();
+    names
+}
+
+fn codes(result: Result<Delta, Vec<Refusal>>) -> Vec<Code> {
+    result.expect_err("it should have been refused").iter().map(|refusal| refusal.code).collect()
+}
+
+fn originals(delta: &Delta) -> Vec<&str> {
+    let is_original = |reference: &&Reference| matches!(reference, Reference::Original { .. });
+    let mut names: Vec<&str> =
+        delta.extract.references.values().filter(is_original).map(Reference::name).collect();
+    names.sort_unstable();
+    names
+}
+
+const TWO: &str = "int ext(const char *, int);
+    int one(int x) { return ext(\"one\", x + 1); }
+    int two(int x) { return ext(\"two\", x * 3); }";
+
+#[test]
+fn the_same_source_gives_no_change() {
+    assert!(diff(TWO, TWO).unwrap().is_empty());
+    assert!(diff(TWO, &format!("/* a comment */\n\n\n{TWO}\n/* another */")).unwrap().is_empty());
+}
+
+#[test]
+fn a_constant_changes_its_function_only() {
+    let delta = diff(TWO, &TWO.replace("x + 1", "x + 200")).unwrap();
+    assert_eq!(functions(&delta), ["one"]);
+    assert!(matches!(delta.functions[0].reasons[0], Reason::Code { .. } | Reason::Size { .. }));
+}
+
+#[test]
+fn a_string_is_named_as_the_reason() {
+    let delta = diff(TWO, &TWO.replace("\"two\"", "\"TWO\"")).unwrap();
+    assert_eq!(functions(&delta), ["two"]);
+    assert_eq!(delta.functions[0].reasons, [Reason::Text { before: "two".into(), after: "TWO".into() }]);
+}
+
+#[test]
+fn a_call_to_another_function_is_a_changed_target() {
+    let delta = diff(
+        "int a(int); int b(int); int f(int x) { return a(x) + 1; }",
+        "int a(int); int b(int); int f(int x) { return b(x) + 1; }",
+    );
+    let expect = Reason::Target { before: "a".into(), after: "b".into() };
+    assert_eq!(delta.unwrap().functions[0].reasons, [expect]);
+}
+
+#[test]
+fn an_inlined_callee_changes_its_callers_and_nobody_else() {
+    let source = "int ext(int);
+        static inline int helper(int x) { return x * 5 + 1; }
+        int a(int x) { return ext(helper(x)); }
+        int b(int x) { return ext(helper(x) + 2); }
+        int c(int x) { return ext(x); }";
+    let delta = diff(source, &source.replace("x * 5 + 1", "x * 5 + 70000")).unwrap();
+    assert_eq!(functions(&delta), ["a", "b"]);
+}
+
+#[test]
+fn a_static_local_stays_the_living_one_whatever_its_number() {
+    let source = "int ext(int *);
+        int a(void) { static int count; return ext(&count); }
+        int b(void) { static int count = 7; return ext(&count) + ++count; }
+        EXTRA";
+    let original = source.replace("EXTRA", "");
+    let patched = source
+        .replace("EXTRA", "int z(void) { static int other; return ext(&other); }")
+        .replace("++count", "(count += 2)");
+    let (before, after) = (object(&original), object(&patched));
+    let numbered = |object: &Object, size: u64, section: &str| {
+        let hit = object.symbols.iter().find(|symbol| {
+            symbol.name.starts_with("count.")
+                && symbol.size == size
+                && symbol.section().is_some_and(|id| object.section(id).name.starts_with(section))
+        });
+        hit.unwrap().name.clone()
+    };
+    let living = numbered(&before, 4, ".data");
+    assert_ne!(living, numbered(&after, 4, ".data"), "the patch must renumber for this test to see");
+    let delta = compare(&before, &after).unwrap();
+    assert_eq!(functions(&delta), ["b"], "z is new, but nothing that is kept needs it");
+    assert_eq!(originals(&delta), [living.as_str()]);
+}
+
+#[test]
+fn two_statics_of_one_name_in_one_function_keep_their_order() {
+    let source = "int ext(int *, int);
+        int f(int x) { if (x) { static int state = 1; return ext(&state, x + 1); }
+                       { static int state = 2; return ext(&state, 2); } }";
+    let delta = diff(source, &source.replace("x + 1", "x + 300")).unwrap();
+    assert_eq!(functions(&delta), ["f"]);
+    assert_eq!(originals(&delta).len(), 2);
+}
+
+#[test]
+fn an_added_static_of_the_same_name_in_the_same_function_is_refused() {
+    let original = "int ext(int *, int); int f(int x) { static int state; return ext(&state, 2); }";
+    let patched = "int ext(int *, int); int f(int x) { { static int state; ext(&state, 5); }
+        { static int state; return ext(&state, 2); } }";
+    let codes = codes(diff(original, patched));
+    assert_eq!(codes, [Code::UnsupportedReference; 2], "either may be the one of the original");
+}
+
+#[test]
+fn new_functions_and_variables_are_taken_along_when_needed() {
+    let original = "int ext(int); int f(int x) { return ext(x); }";
+    let patched = "int ext(int);
+        static int calls; int visible_calls = 3; int unused_calls = 4;
+        static __attribute__((noinline)) int helper(int x) { return ext(x + ++calls + visible_calls); }
+        int f(int x) { return helper(x) + 1; }";
+    let delta = diff(original, patched).unwrap();
+    assert_eq!(functions(&delta), ["+helper", "f"]);
+    let mut variables = delta.variables.clone();
+    variables.sort();
+    assert_eq!(variables, ["calls", "visible_calls"]);
+}
+
+#[test]
+fn a_call_goes_to_the_replacement_and_a_pointer_to_the_original() {
+    let source = "int take(int (*)(int)); int ext(int);
+        __attribute__((noinline)) int callee(int x) { return ext(x + 1); }
+        int caller(int x) { return callee(x) + take(callee) + 10; }";
+    let delta = diff(source, &source.replace("x + 1", "x + 500").replace("+ 10", "+ 2000")).unwrap();
+    assert_eq!(functions(&delta), ["callee", "caller"]);
+    assert_eq!(originals(&delta), ["callee"]);
+    let object = &delta.extract.object;
+    let caller = object.section(object.section_named(".text.caller").unwrap());
+    let calls: Vec<_> = caller
+        .relocations
+        .iter()
+        .filter(|relocation| object.symbol(relocation.symbol).name == "callee")
+        .map(|relocation| (relocation.kind, object.symbol(relocation.symbol).is_undefined()))
+        .collect();
+    assert!(calls.contains(&(elf::R_X86_64_PLT32, false)), "the call: {calls:?}");
+    assert!(
+        calls.iter().any(|&(kind, outside)| outside && kind != elf::R_X86_64_PLT32),
+        "the pointer: {calls:?}"
+    );
+}
+
+#[test]
+fn changed_data_is_refused_with_its_name() {
+    let source = "int ext(int); static int limits[] = { 1, 2, 3 };
+        int f(int x) { limits[0]++; return ext(limits[x]); }";
+    let refusals = diff(source, &source.replace("1, 2, 3", "1, 2, 4")).unwrap_err();
+    assert_eq!((refusals[0].code, refusals[0].subject.as_str()), (Code::ChangedData, "limits"));
+    let refusals = diff(source, &source.replace("1, 2, 3", "1, 2, 3, 4")).unwrap_err();
+    assert!(refusals[0].why.contains("from 12 to 16 bytes"), "{}", refusals[0]);
+}
+
+#[test]
+fn a_changed_constant_table_of_the_compiler_is_copied() {
+    let source = "int ext(int);
+        int f(int x) { int v; switch (x) { case 0: v = 11; break; case 1: v = 230; break; case 2: v = 35; break;
+            case 3: v = 478; break; case 4: v = 599; break; default: v = 9; } return ext(v); }";
+    let before = object(source);
+    assert!(before.symbols.iter().any(|symbol| symbol.name.starts_with("CSWTCH.")), "the test needs a table");
+    let delta = compare(&before, &object(&source.replace("478", "479"))).unwrap();
+    assert_eq!(functions(&delta), ["f"]);
+    assert!(matches!(delta.functions[0].reasons[0], Reason::Content { .. }));
+}
+
+#[test]
+fn the_cold_part_belongs_to_its_function() {
+    let source = "void slow(int); int ext(int);
+        int f(int x) { if (__builtin_expect(x < 0, 0)) { slow(1); slow(2); slow(77); } return ext(x); }";
+    let with_cold = |text: &str| text.replace("void slow(int);", "__attribute__((cold)) void slow(int);");
+    let (original, patched) = (with_cold(source), with_cold(&source.replace("77", "78")));
+    assert!(
+        object(&original).symbols.iter().any(|symbol| symbol.name == "f.cold"),
+        "the test needs a cold part"
+    );
+    let delta = diff(&original, &patched).unwrap();
+    assert_eq!(functions(&delta), ["f"]);
+    assert!(delta.extract.object.symbols.iter().any(|symbol| symbol.name == "f.cold"));
+}
+
+#[test]
+fn renumbered_clones_are_not_changes() {
+    let clone = |n: u32| {
+        format!(
+            "static __attribute__((noinline)) int helper{n}(int x, int unused) {{ return ext(x * {n} + 7) + ext(x); }}
+             int user{n}(int x) {{ return helper{n}(x, 5) + helper{n}(x + 1, 5); }}\n"
+        )
+    };
+    let original = format!("int ext(int);\n{}{}", clone(3), clone(4));
+    let patched = format!("int ext(int);\n{}{}{}", clone(9), clone(3), clone(4));
+    assert!(diff(&original, &patched).unwrap().is_empty());
+}
+
+#[test]
+fn code_that_ran_at_the_start_is_refused() {
+    let source = "int ext(int); __attribute__((section(\".init.text\"))) int start(void) { return ext(5); }";
+    assert_eq!(codes(diff(source, &source.replace("ext(5)", "ext(6)"))), [Code::ChangedInit]);
+}
+
+#[test]
+fn a_function_without_fentry_is_refused() {
+    let source = "int ext(int); int traced(int x) { return ext(x); }
+        __attribute__((no_instrument_function)) int f(int x) { return ext(x + 1); }";
+    let refusals = diff(source, &source.replace("x + 1", "x + 2")).unwrap_err();
+    assert_eq!((refusals[0].code, refusals[0].subject.as_str()), (Code::NoFentry, "f"));
+}
+
+#[test]
+fn an_unknown_section_that_refers_to_a_changed_function_is_refused_by_name() {
+    let source = "int ext(int); int f(int x) { return ext(x + 1); } int g(int x) { return ext(x + 9); }
+        __attribute__((section(\"strange_table\"), used)) static void *entry = f;";
+    let refusals = diff(source, &source.replace("x + 1", "x + 2")).unwrap_err();
+    assert_eq!((refusals[0].code, refusals[0].subject.as_str()), (Code::UnknownSection, "strange_table"));
+    let delta = diff(source, &source.replace("x + 9", "x + 10")).unwrap();
+    assert_eq!(functions(&delta), ["g"], "a section that refers to others is no obstacle");
+}
+
+#[test]
+fn functions_of_one_shared_section_are_told_apart() {
+    let shared = "__attribute__((section(\".sched.text\"), noinline))";
+    let source = format!(
+        "int ext(int); {shared} int first(int x) {{ return ext(x + 1) * 3; }}
+         {shared} static int second(int x) {{ return ext(x + 2) * 5; }}
+         {shared} int third(int x) {{ return second(x) + ext(x + 3) * 7; }}"
+    );
+    let delta = diff(&source, &source.replace("x + 1", "x + 100000")).unwrap();
+    assert_eq!(functions(&delta), ["first"], "the others only moved");
+    let delta = diff(&source, &source.replace("x + 3", "x + 300000")).unwrap();
+    assert_eq!(functions(&delta), ["third"]);
+    assert_eq!(originals(&delta), ["second"], "a branch without relocation becomes a reference");
+}
+
+#[test]
+fn kept_table_entries_follow_their_function() {
+    let bug = |line: u32| {
+        format!(
+            "asm volatile(\"1: ud2\\n.pushsection __bug_table,\\\"aw\\\"\\n.long 1b-.\\n.long file-.\\n.word {line}\\n.word 0\\n.popsection\");"
+        )
+    };
+    let source = format!(
+        "char file[] = \"a.c\"; int ext(int);
+         int f(int x) {{ if (ext(x)) {{ {} }} return x + 1; }}
+         int g(int x) {{ if (ext(x)) {{ {} }} return x + 2; }}",
+        bug(10),
+        bug(20)
+    );
+    let delta = diff(&source, &source.replace("x + 2", "x + 2000")).unwrap();
+    assert_eq!(functions(&delta), ["g"]);
+    let object = &delta.extract.object;
+    let table = object.section(object.section_named("__bug_table").unwrap());
+    assert_eq!(table.size, 12, "one entry of two");
+    assert_eq!(&table.data[8..10], &20u16.to_le_bytes());
+    assert_eq!(object.symbol(table.relocations[0].symbol).name, "g");
+    let delta = diff(&source, &source.replace(".word 10", ".word 11")).unwrap();
+    assert_eq!(delta.functions[0].reasons, [Reason::Table { section: "__bug_table".into() }]);
+}
+
+#[test]
+fn the_extract_stands_alone() {
+    let source = "int ext(const char *, int); static int total; static const int table[4] = { 5, 6, 7, 8 };
+        int f(int x) { total += x; return ext(\"text\", table[x & 3] + total); }";
+    let delta = diff(source, &source.replace("total += x", "total += x + 70000")).unwrap();
+    assert_eq!(originals(&delta), ["table", "total"]);
+    let object = &delta.extract.object;
+    for (id, symbol) in object.symbol_ids().map(|id| (id, object.symbol(id))) {
+        assert_eq!(symbol.is_undefined(), delta.extract.references.contains_key(&id), "{}", symbol.name);
+    }
+    let function = object.symbol(delta.functions[0].symbol);
+    assert_eq!((function.name.as_str(), function.kind), ("f", SymbolKind::Function));
+    assert_eq!(Object::parse(&object.write().unwrap()).unwrap().sections.len(), object.sections.len());
+}
+
+#[test]
+fn objects_without_function_sections_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("unit.c"), TWO).unwrap();
+    Command::new("gcc").args(["-O2", "-c", "unit.c", "-o", "unit.o"]).folder(folder.path()).run().unwrap();
+    let shared = Object::parse(&fs::read(folder.path().join("unit.o")).unwrap()).unwrap();
+    assert_eq!(codes(compare(&shared, &shared)), [Code::NoFunctionSections]);
+}
