@@ -60,7 +60,7 @@ impl Cache {
         }
         let tag = root.join(TAG);
         if !tag.exists() {
-            files::write_synced(&tag, TAG_TEXT)?;
+            files::write(&tag, TAG_TEXT)?;
         }
         Ok(Self { root })
     }

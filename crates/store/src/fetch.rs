@@ -15,7 +15,8 @@ use crate::facts;
 use crate::files;
 use crate::kernel::{Kernel, Origin};
 use crate::progress::{Progress, Stage};
-use resolve::Plan;
+use apt::Lists;
+use resolve::{IMAGE, Plan};
 use std::path::Path;
 
 /// A kernel source archive's size on disk when unpacked, in multiples of its compressed size. Measured:
@@ -42,44 +43,56 @@ pub fn fetch_with(
     spec: &str,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Kernel, StoreError> {
-    // Refuses a bad spec before anything is run.
-    resolve::wanted(spec)?;
-    let plan = resolve(tools, spec, progress)?;
+    let wanted = resolve::wanted(spec)?;
+    if let Ok(kernel) = cache.kernel(wanted)
+        && kernel.origin != Origin::Imported
+    {
+        progress(Progress::begin(Stage::Done));
+        return Ok(kernel);
+    }
+    let scratch = cache.scratch()?;
+    let lists = Lists::new(tools, scratch.path());
+    let plan = resolve(tools, &lists, spec, progress)?;
     match obtain(cache, tools, &plan, progress) {
         // The package lists are older than the archive: it no longer has the file that they name.
         Err(error) if outdated(&error) => {
             update(tools, &error.to_string(), progress)?;
-            let plan = resolve(tools, spec, progress)?;
+            let plan = resolve(tools, &lists, spec, progress)?;
             obtain(cache, tools, &plan, progress)
         }
         result => result,
     }
 }
 
-/// Looks the packages up, and once more with new package lists if the present ones do not have them.
-fn resolve(tools: &Tools, spec: &str, progress: &mut dyn FnMut(Progress)) -> Result<Plan, StoreError> {
+/// Looks the packages up, and once more with new package lists if the present ones are empty.
+fn resolve(
+    tools: &Tools,
+    lists: &Lists,
+    spec: &str,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Plan, StoreError> {
     progress(Progress::begin(Stage::Resolve));
-    if let Some(plan) = resolve::resolve(tools, spec)? {
+    if let Some(plan) = resolve::resolve(lists, spec)? {
         return Ok(plan);
     }
-    let lists = tools.names("linux-image-")?;
-    if lists.is_empty() {
+    let mut known = lists.names(IMAGE)?;
+    if known.is_empty() {
         update(tools, "the package lists of this machine hold no kernel", progress)?;
         progress(Progress::begin(Stage::Resolve));
-        if let Some(plan) = resolve::resolve(tools, spec)? {
+        if let Some(plan) = resolve::resolve(lists, spec)? {
             return Ok(plan);
         }
+        known = lists.names(IMAGE)?;
     }
     let wanted = resolve::wanted(spec)?;
-    let others = tools.names("linux-image-")?;
-    let others: Vec<&str> = others
+    let known: Vec<&str> = known
         .iter()
-        .filter_map(|name| name.strip_prefix("linux-image-"))
+        .filter_map(|name| name.strip_prefix(IMAGE))
         .filter(|name| !["-dbg", "-unsigned", "-template"].iter().any(|end| name.ends_with(end)))
         .collect();
     Err(StoreError::Fetch(format!(
-        "the package lists have no linux-image-{wanted}; they have {}",
-        if others.is_empty() { "no kernel at all".into() } else { others.join(", ") }
+        "the package lists have no {IMAGE}{wanted}; they have {}",
+        if known.is_empty() { "no kernel at all".into() } else { known.join(", ") }
     )))
 }
 

@@ -2,7 +2,7 @@
 
 use crate::error::StoreError;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Configurations and makefile fragments are below 1 MiB; what is larger than this is none.
@@ -17,11 +17,9 @@ pub(crate) fn read_text(path: &Path) -> Result<String, StoreError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Writes a file and flushes it to the disk.
-pub(crate) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    File::create(path)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .map_err(StoreError::io("write", path))
+/// Writes a file.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    fs::write(path, bytes).map_err(StoreError::io("write", path))
 }
 
 /// Makes a folder and those above it.

@@ -109,7 +109,7 @@ impl Kernel {
         let path = folder.join(RECORD);
         let text = serde_json::to_vec_pretty(&Record { layout: LAYOUT, kernel })
             .map_err(|error| StoreError::Damaged { path: path.clone(), why: error.to_string() })?;
-        files::write_synced(&path, &text)
+        files::write(&path, &text)
     }
 
     /// Reads the record in a kernel's folder and makes sure that the parts are there.

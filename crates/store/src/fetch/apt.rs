@@ -47,7 +47,20 @@ pub(crate) struct Source {
     pub version: String,
 }
 
-impl Tools {
+/// The package lists, as `apt-cache` reads them.
+pub(crate) struct Lists<'a> {
+    tools: &'a Tools,
+    /// Where apt keeps its index of the lists between one look and the next.
+    index: &'a Path,
+}
+
+impl<'a> Lists<'a> {
+    /// The package lists, indexed in a folder of the caller's. Where no index is kept in /var/cache/apt (in
+    /// containers, say) or cannot be written, apt makes it anew for every command: 0.4 s each, not 0.02 s.
+    pub(crate) fn new(tools: &'a Tools, index: &'a Path) -> Self {
+        Self { tools, index }
+    }
+
     /// All versions of some packages, in apt's order: a package's newest comes first. Names that the package
     /// lists do not have are no error.
     pub(crate) fn versions(&self, names: &[&str]) -> Result<Vec<Package>, StoreError> {
@@ -61,14 +74,14 @@ impl Tools {
 
     /// The names of the packages that begin so, sorted.
     pub(crate) fn names(&self, beginning: &str) -> Result<Vec<String>, StoreError> {
-        let output = Command::new(&self.apt_cache).args(["pkgnames", beginning]).run()?;
+        let output = self.command().args(["pkgnames", beginning]).run()?;
         let mut names: Vec<String> = output.text().split_whitespace().map(str::to_owned).collect();
         names.sort();
         Ok(names)
     }
 
     fn show(&self, which: &str, names: &[&str]) -> Result<Vec<Package>, StoreError> {
-        let command = Command::new(&self.apt_cache).args(["show", which, "--"]).args(names);
+        let command = self.command().args(["show", which, "--"]).args(names);
         let output = command.output()?;
         // Exit status 100, but `No packages found` is an answer. (LC_ALL=C: these are the words.)
         if !output.success && !output.error_text().contains("No packages found") {
@@ -77,6 +90,15 @@ impl Tools {
         Ok(output.text().split("\n\n").filter_map(Package::parse).collect())
     }
 
+    fn command(&self) -> Command {
+        let option = |name: &str, file: &str| format!("--option={name}={}", self.index.join(file).display());
+        Command::new(&self.tools.apt_cache)
+            .arg(option("Dir::Cache::pkgcache", "pkgcache.bin"))
+            .arg(option("Dir::Cache::srcpkgcache", "srcpkgcache.bin"))
+    }
+}
+
+impl Tools {
     /// Downloads one package in one version into a folder, which has nothing else in it, and returns the
     /// file's path.
     pub(crate) fn download(&self, package: &Package, folder: &Path) -> Result<PathBuf, StoreError> {
@@ -86,16 +108,10 @@ impl Tools {
             .folder(folder)
             .run()?;
         // apt's own file name has the version's colon escaped; whatever it is, it is the only one.
-        let files = crate::files::entries(folder)?;
-        files
-            .into_iter()
-            .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-            .ok_or_else(|| {
-                StoreError::Fetch(format!(
-                    "apt-get downloaded no file for {}={}",
-                    package.name, package.version
-                ))
-            })
+        let is_deb = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "deb");
+        crate::files::entries(folder)?.into_iter().find(is_deb).ok_or_else(|| {
+            StoreError::Fetch(format!("apt-get downloaded no file for {}={}", package.name, package.version))
+        })
     }
 
     /// Fetches the package lists anew. Takes root.

@@ -68,7 +68,7 @@ fn include_relatively(headers: &Path) -> Result<(), StoreError> {
     };
     let mut changed: String = text.lines().map(line).collect::<Vec<_>>().join("\n");
     changed.push('\n');
-    fs::write(&path, changed).map_err(StoreError::io("write", &path))
+    files::write(&path, changed.as_bytes())
 }
 
 /// Turns the absolute links in a folder that lead to a place in the tree into relative ones.

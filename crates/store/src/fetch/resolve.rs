@@ -4,11 +4,12 @@
 //! package's name, its headers have the same release, the headers' dependencies name the shared headers
 //! and kbuild, and the source is the `linux-source-*` package that was built from the same source package.
 
-use super::apt::{Package, Source, Tools};
+use super::apt::{Lists, Package, Source};
 use crate::error::{PackageVersion, StoreError};
 use crate::facts;
 
-const IMAGE: &str = "linux-image-";
+/// What the name of an image package, and of a flavour's, begins with.
+pub(crate) const IMAGE: &str = "linux-image-";
 const HEADERS: &str = "linux-headers-";
 const KBUILD: &str = "linux-kbuild-";
 const SOURCE: &str = "linux-source-";
@@ -35,9 +36,9 @@ impl Plan {
 
 /// Finds the kernel of a spec `debian:FLAVOUR` or `debian:RELEASE`; `None` where the package lists do not
 /// have the package.
-pub(crate) fn resolve(tools: &Tools, spec: &str) -> Result<Option<Plan>, StoreError> {
+pub(crate) fn resolve(lists: &Lists, spec: &str) -> Result<Option<Plan>, StoreError> {
     let wanted = wanted(spec)?;
-    let Some(image) = tools.candidate(&format!("{IMAGE}{wanted}"))? else { return Ok(None) };
+    let Some(image) = lists.candidate(&format!("{IMAGE}{wanted}"))? else { return Ok(None) };
     // A flavour's package holds nothing but a dependency on the image of its newest release.
     let (name, version) = match image.depends.iter().find(|(name, _)| name.starts_with(IMAGE)) {
         Some((name, version)) => (name.clone(), version.clone()),
@@ -45,7 +46,7 @@ pub(crate) fn resolve(tools: &Tools, spec: &str) -> Result<Option<Plan>, StoreEr
     };
     let release = name.strip_prefix(IMAGE).unwrap_or(&name).to_owned();
     facts::check_release(&release)?;
-    plan(tools, release, &name, version.as_deref()).map(Some)
+    plan(lists, release, &name, version.as_deref()).map(Some)
 }
 
 /// The part after `debian:`, which is a flavour or a release.
@@ -62,14 +63,14 @@ pub(crate) fn wanted(spec: &str) -> Result<&str, StoreError> {
 
 /// Finds the newest version of an image (or the one that is asked for) with which all of its companions
 /// agree.
-fn plan(tools: &Tools, release: String, image: &str, version: Option<&str>) -> Result<Plan, StoreError> {
+fn plan(lists: &Lists, release: String, image: &str, version: Option<&str>) -> Result<Plan, StoreError> {
     let headers = format!("{HEADERS}{release}");
-    let mut known = tools.versions(&[image, &headers])?;
+    let mut known = lists.versions(&[image, &headers])?;
     let companions: Vec<String> = companions(&known, &release);
-    let sources = tools.names(SOURCE)?;
+    let sources = lists.names(SOURCE)?;
     let more: Vec<&str> = companions.iter().chain(&sources).map(String::as_str).collect();
     if !more.is_empty() {
-        known.extend(tools.versions(&more)?);
+        known.extend(lists.versions(&more)?);
     }
 
     let mut needed = vec![image, &headers];
