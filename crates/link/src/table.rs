@@ -1,0 +1,125 @@
+//! The patch table: the C file that tells the livepatch core which function replaces which.
+
+use crate::merge::Merged;
+use crate::plan::VMLINUX;
+use crate::{LinkInput, Linked, Location, PatchedFunction, names};
+use kmend_refusal::{Code, Refusal};
+use std::fmt::Write;
+
+/// The functions to patch, by object and name.
+pub(crate) fn patched_functions(
+    input: &LinkInput<'_>,
+    merged: &Merged,
+    refusals: &mut Vec<Refusal>,
+) -> Vec<PatchedFunction> {
+    let mut functions = Vec::new();
+    for (index, unit) in input.units.iter().enumerate() {
+        for change in &unit.delta.functions {
+            let Some(original) = &change.original else { continue };
+            let Some(target) = unit.matched.locate(original) else {
+                let why = format!("no function of {} matches the compiled original", unit.owner);
+                refusals.push(Refusal::new(Code::NotInImage, original, why).at(unit.source, None));
+                continue;
+            };
+            if let Some(refusal) = check(&target) {
+                refusals.push(refusal.at(unit.source, None));
+                continue;
+            }
+            let symbol = merged.placed[index].get(change.symbol.index()).copied().flatten();
+            let Some(symbol) = symbol.and_then(|id| merged.object.symbols.get(id.index())) else {
+                let why = "the extract lacks the function that it was made for";
+                refusals.push(Refusal::new(Code::LinkFailed, original, why).at(unit.source, None));
+                continue;
+            };
+            functions.push(PatchedFunction { target, replacement: symbol.name.clone() });
+        }
+    }
+    functions.sort_by(|a, b| (&a.target, &a.replacement).cmp(&(&b.target, &b.replacement)));
+    for pair in functions.windows(2) {
+        if pair[0].target == pair[1].target {
+            let why = "two changed functions claim one place in the image";
+            refusals.push(Refusal::new(Code::LinkFailed, &pair[0].target.name, why));
+        }
+    }
+    functions
+}
+
+/// `klp_init_object` and `klp_init_func` refuse longer names (kernel/livepatch/core.c).
+fn check(target: &Location) -> Option<Refusal> {
+    let too_long = target.object.len() > names::LONGEST_OBJECT || target.name.len() > names::LONGEST_SYMBOL;
+    too_long.then(|| {
+        let why = format!("the kernel cannot patch a function of this name in {}", target.object);
+        Refusal::new(Code::NameTooLong, &target.name, why)
+    })
+}
+
+/// The symbol by which the table means the replacement of this number until the finish.
+pub(crate) fn alias(number: usize) -> String {
+    format!("kmend_new_{number}")
+}
+
+/// The number in an alias.
+pub(crate) fn alias_number(name: &str) -> Option<usize> {
+    name.strip_prefix("kmend_new_")?.parse().ok()
+}
+
+/// The C file. The aliases are weak, so that modpost lets them pass undefined.
+pub(crate) fn source(linked: &Linked) -> String {
+    let mut text = String::from(
+        "// SPDX-License-Identifier: GPL-2.0\n#include <linux/module.h>\n#include <linux/livepatch.h>\n\n",
+    );
+    for number in 0..linked.functions.len() {
+        let _ = writeln!(text, "extern void {}(void) __attribute__((weak));", alias(number));
+    }
+    let mut objects = String::new();
+    let mut number = 0;
+    let groups = linked.functions.chunk_by(|a, b| a.target.object == b.target.object);
+    for (group, functions) in groups.enumerate() {
+        let _ = writeln!(text, "\nstatic struct klp_func kmend_functions_{group}[] = {{");
+        for function in functions {
+            let (name, position) = (literal(&function.target.name), function.target.sympos());
+            let new = alias(number);
+            let _ =
+                writeln!(text, "\t{{ .old_name = {name}, .new_func = {new}, .old_sympos = {position} }},");
+            number += 1;
+        }
+        text.push_str("\t{ }\n};\n");
+        let object = functions.first().map_or(VMLINUX, |function| &function.target.object);
+        let name = if object == VMLINUX { "NULL".to_owned() } else { literal(object) };
+        let _ = writeln!(objects, "\t{{ .name = {name}, .funcs = kmend_functions_{group} }},");
+    }
+    let _ = write!(text, "\nstatic struct klp_object kmend_objects[] = {{\n{objects}\t{{ }}\n}};\n");
+    text.push_str(&frame(linked));
+    text
+}
+
+fn frame(linked: &Linked) -> String {
+    let stem = literal(&linked.stem);
+    let (version, build_id) = (literal(env!("CARGO_PKG_VERSION")), literal(&linked.build_id));
+    format!(
+        "\nstatic struct klp_patch kmend_patch = {{\n\
+         \t.mod = THIS_MODULE,\n\t.objs = kmend_objects,\n\t.replace = {replace},\n}};\n\n\
+         static int __init kmend_init(void)\n{{\n\treturn klp_enable_patch(&kmend_patch);\n}}\n\n\
+         static void __exit kmend_exit(void)\n{{\n}}\n\n\
+         module_init(kmend_init);\nmodule_exit(kmend_exit);\n\
+         MODULE_LICENSE(\"GPL\");\nMODULE_DESCRIPTION({stem});\nMODULE_INFO(livepatch, \"Y\");\n\
+         MODULE_INFO(kmend_version, {version});\nMODULE_INFO(kmend_build_id, {build_id});\n",
+        replace = linked.replace,
+    )
+}
+
+/// A C string literal. Symbol names are printable; anything else is written in octal.
+fn literal(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => quoted.extend(['\\', char::from(byte)]),
+            b' '..=b'~' => quoted.push(char::from(byte)),
+            _ => {
+                let _ = write!(quoted, "\\{byte:03o}");
+            }
+        }
+    }
+    quoted.push('"');
+    quoted
+}
