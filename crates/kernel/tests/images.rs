@@ -129,6 +129,20 @@ fn other_machines_and_other_files_are_told_apart() {
 }
 
 #[test]
+fn sections_that_share_the_file_are_an_error() {
+    let mut vmlinux = Kernel::default().vmlinux();
+    // Every header after the null section's shows all of the file.
+    let table = u64::from_le_bytes(vmlinux[40..48].try_into().unwrap()) as usize;
+    let length = vmlinux.len() as u64;
+    for header in vmlinux[table..].chunks_exact_mut(64).skip(1).filter(|header| header[8] & 2 != 0) {
+        header[24..32].fill(0);
+        header[32..40].copy_from_slice(&length.to_le_bytes());
+    }
+    let error = Image::parse(vmlinux).err().unwrap();
+    assert!(error.to_string().contains("overlap"), "{error}");
+}
+
+#[test]
 fn an_error_in_a_file_names_the_file() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vmlinuz");

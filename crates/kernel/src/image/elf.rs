@@ -87,6 +87,11 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, KernelError> {
             })
         })
         .collect::<Result<Vec<_>, KernelError>>()?;
+    let held: usize = sections.iter().filter_map(|section| section.file.as_ref()).map(Range::len).sum();
+    if held > bytes.len() {
+        // Each section is searched: a crafted table could show one piece of the file many times.
+        return Err(KernelError::Image("its sections overlap in the file".into()));
+    }
     if sections.is_empty() {
         return Err(KernelError::Image("the ELF file has no section that is loaded".into()));
     }
