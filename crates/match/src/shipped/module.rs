@@ -1,0 +1,206 @@
+//! A module: an object again, so references are relocations.
+
+use super::image::VMLINUX;
+use super::{Contents, Named, Shipped};
+use crate::matched::{KernelName, Located};
+use crate::names::stem;
+use kmend_kernel::{Image, Module, Position};
+use kmend_object::{Binding, Object, Place, Relocation, SectionId, Symbol, SymbolId, elf};
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Distance between the made-up addresses of two sections; no section of a module is as large.
+const SECTION_STRIDE: u64 = 1 << 40;
+/// Where the made-up addresses of undefined symbols begin, above those of 2^16 sections.
+const UNDEFINED: u64 = 1 << 57;
+/// Distance between those of two undefined symbols: references to the middle of one stay apart from the next.
+const UNDEFINED_STRIDE: u64 = 1 << 28;
+
+/// A module in its made-up address space.
+pub(crate) struct InModule<'a> {
+    module: &'a Module,
+    image: &'a Image,
+    /// Per section, sorted by place.
+    relocations: Vec<Vec<Relocation>>,
+    by_name: HashMap<&'a str, Vec<SymbolId>>,
+    /// Symbols with a name by address, sorted.
+    by_address: Vec<(u64, SymbolId)>,
+}
+
+impl<'a> InModule<'a> {
+    pub(crate) fn new(module: &'a Module, image: &'a Image) -> Self {
+        let object = module.object();
+        let sorted = |section: &kmend_object::Section| {
+            let mut list = section.relocations.clone();
+            list.sort_by_key(|relocation| relocation.offset);
+            list
+        };
+        let mut by_name: HashMap<_, Vec<_>> = HashMap::new();
+        let mut by_address = Vec::new();
+        for id in object.symbol_ids() {
+            let symbol = object.symbol(id);
+            if let Some(address) = address_of(object, id).filter(|_| !symbol.name.is_empty()) {
+                by_name.entry(symbol.name.as_str()).or_default().push(id);
+                by_address.push((address, id));
+            }
+        }
+        by_address.sort_unstable();
+        let relocations = object.sections.iter().map(sorted).collect();
+        InModule { module, image, relocations, by_name, by_address }
+    }
+
+    fn object(&self) -> &'a Object {
+        self.module.object()
+    }
+
+    fn symbol(&self, id: SymbolId) -> &'a Symbol {
+        self.object().symbol(id)
+    }
+
+    fn at(&self, address: u64) -> &[(u64, SymbolId)] {
+        let start = self.by_address.partition_point(|&(other, _)| other < address);
+        let tail = self.by_address.get(start..).unwrap_or_default();
+        tail.get(..tail.partition_point(|&(other, _)| other == address)).unwrap_or_default()
+    }
+
+    /// The relocations whose places are in a range.
+    fn relocations_in(&self, places: Range<u64>) -> &[Relocation] {
+        let Some((section, start)) = split(self.object(), places.start) else { return &[] };
+        let list = self.relocations.get(section.index()).map_or(&[][..], Vec::as_slice);
+        let first = list.partition_point(|relocation| relocation.offset < start);
+        let end = start.saturating_add(places.end.saturating_sub(places.start));
+        let tail = list.get(first..).unwrap_or_default();
+        tail.get(..tail.partition_point(|relocation| relocation.offset < end)).unwrap_or_default()
+    }
+
+    /// What the module takes from elsewhere: the kernel proper if that exports it.
+    fn undefined(&self, name: &str) -> Located {
+        let export = self.image.exports().get(name);
+        let symbols = self.image.symbols();
+        let symbol = export.and_then(|export| {
+            let mut named = symbols.named(name);
+            named.find(|symbol| symbol.address == export.address)
+        });
+        Located {
+            address: export.map_or(0, |export| export.address),
+            section: None,
+            object: export.map(|_| VMLINUX.into()),
+            kernel: symbol.map(|symbol| KernelName { name: name.into(), position: symbols.position(symbol) }),
+        }
+    }
+
+    /// The position that holds while the module is loading and after; none where there is no such one.
+    fn position(&self, id: SymbolId) -> Option<Position> {
+        self.module.position(id)?.settled()
+    }
+}
+
+impl Shipped for InModule<'_> {
+    fn contents(&self, address: u64, length: u64) -> Contents<'_> {
+        let Some((section, offset)) = split(self.object(), address) else { return Contents::Nowhere };
+        let section = self.object().section(section);
+        if offset.checked_add(length).is_none_or(|end| end > section.size) {
+            return Contents::Nowhere;
+        }
+        match section.kind {
+            elf::SHT_NOBITS => Contents::Zeros,
+            _ => section.bytes(offset, length).map_or(Contents::Nowhere, Contents::Held),
+        }
+    }
+
+    fn target(&self, place: u64, relocation: &Relocation) -> Option<u64> {
+        let here = self.relocations_in(place..place.checked_add(1)?);
+        let found = here.iter().find(|other| same_kind(other.kind, relocation.kind))?;
+        let symbol = address_of(self.object(), found.symbol)?;
+        Some(symbol.wrapping_add_signed(found.addend).wrapping_sub(relocation.addend as u64))
+    }
+
+    fn has_relocation(&self, places: Range<u64>) -> Option<u64> {
+        let start = places.start;
+        let found = self.relocations_in(places).iter().find(|found| found.kind != elf::R_X86_64_NONE)?;
+        let (_, offset) = split(self.object(), start)?;
+        Some(start + (found.offset - offset))
+    }
+
+    fn named(&self, name: &str) -> Vec<Named> {
+        let ids = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
+        let named = |&id| {
+            let address = address_of(self.object(), id)?;
+            Some(Named { address, global: self.symbol(id).binding != Binding::Local })
+        };
+        ids.iter().filter_map(named).collect()
+    }
+
+    fn names_at(&self, address: u64) -> Vec<&str> {
+        self.at(address).iter().map(|&(_, id)| self.symbol(id).name.as_str()).collect()
+    }
+
+    fn nearest(&self, address: u64) -> Option<(&str, u64)> {
+        let after = self.by_address.partition_point(|&(other, _)| other <= address);
+        let &(nearest, id) = self.by_address.get(after.checked_sub(1)?)?;
+        Some((&self.symbol(id).name, address - nearest))
+    }
+
+    fn gathered(&self, section: &str) -> Option<Range<u64>> {
+        let id = self.object().section_named(section)?;
+        let start = section_address(id);
+        Some(start..start + self.object().section(id).size)
+    }
+
+    fn shown(&self, address: u64) -> u64 {
+        split(self.object(), address).map_or(0, |(_, offset)| offset)
+    }
+
+    fn located(&self, address: u64, name: &str) -> Located {
+        let here = self.at(address);
+        let named = |wanted: &dyn Fn(&str) -> bool| {
+            here.iter().map(|&(_, id)| id).find(|&id| wanted(&self.symbol(id).name))
+        };
+        let id = named(&|other| other == name).or_else(|| named(&|other| stem(other) == stem(name)));
+        if let Some(id) = id
+            && self.symbol(id).is_undefined()
+        {
+            return self.undefined(&self.symbol(id).name);
+        }
+        let (section, offset) = split(self.object(), address).unzip();
+        let kernel = id.and_then(|id| {
+            let name = self.symbol(id).name.clone();
+            Some(KernelName { name, position: self.position(id)? })
+        });
+        Located {
+            address: offset.unwrap_or_default(),
+            section: section.map(|id| self.object().section(id).name.clone()),
+            object: Some(self.module.name().into()),
+            kernel,
+        }
+    }
+}
+
+/// gas writes calls as PLT32 or PC32 by its version; both mean the same in the kernel.
+fn same_kind(one: u32, other: u32) -> bool {
+    let plain = |kind| if kind == elf::R_X86_64_PLT32 { elf::R_X86_64_PC32 } else { kind };
+    plain(one) == plain(other)
+}
+
+fn section_address(id: SectionId) -> u64 {
+    (u64::from(id.0) + 1) * SECTION_STRIDE
+}
+
+/// The section of a made-up address and the offset in it.
+fn split(object: &Object, address: u64) -> Option<(SectionId, u64)> {
+    let number = (address / SECTION_STRIDE).checked_sub(1)?;
+    let id = SectionId(u32::try_from(number).ok()?);
+    object.sections.get(id.index()).map(|_| (id, address % SECTION_STRIDE))
+}
+
+fn address_of(object: &Object, id: SymbolId) -> Option<u64> {
+    let symbol = object.symbols.get(id.index())?;
+    match symbol.place {
+        Place::Section(section) => section_address(section).checked_add(symbol.value),
+        Place::Absolute => Some(symbol.value),
+        Place::Undefined if id != SymbolId::NULL => {
+            UNDEFINED.checked_add(u64::from(id.0).checked_mul(UNDEFINED_STRIDE)?)
+        }
+        Place::Undefined | Place::Common | Place::Livepatch => None,
+    }
+}
