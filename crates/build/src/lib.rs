@@ -1,1 +1,88 @@
-//! The way of a patch: compile, match, diff, link, one report
+//! The way of a patch, from its text to a livepatch module.
+//!
+//! ```text
+//! compile ─ match ─ diff ─ link ─ module
+//! ```
+//!
+//! Each stage is a crate; this one runs them in their order, lets all of a patch's refusals come together, and
+//! writes down what was found in one [`Report`].
+
+mod error;
+mod pipeline;
+mod report;
+mod units;
+
+pub use error::BuildError;
+pub use report::{
+    FunctionReport, KernelReport, ModuleReport, Note, PatchReport, RefusalReport, Report, SCHEMA, Status,
+    SymbolReport, UnitReport,
+};
+
+use kmend_store::{Cache, Kernel};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What to build.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// Where derived files are kept.
+    pub cache: &'a Cache,
+    /// The kernel to build for.
+    pub kernel: &'a Kernel,
+    /// The patches, in the order to apply them: name and bytes.
+    pub patches: Vec<(String, Vec<u8>)>,
+    /// The livepatch's name; the first patch's if `None`.
+    pub name: Option<String>,
+    /// Whether the module replaces all livepatches that are loaded before it.
+    pub replace: bool,
+    /// The folder for `livepatch-NAME.ko` and `NAME.json`.
+    pub output: PathBuf,
+}
+
+/// Builds a livepatch module, or says why that cannot be done: all the reasons, in the report.
+///
+/// `events` is called from several threads.
+pub fn build(request: &Request<'_>, events: &(dyn Fn(Event) + Sync)) -> Result<Built, BuildError> {
+    pipeline::Pipeline::new(request, events).run()
+}
+
+/// What happens while a build goes on.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A stage begins.
+    Started(Stage),
+    /// A stage says how far it is.
+    Detail(Stage, String),
+    /// A stage has ended.
+    Finished(Stage, Duration),
+}
+
+/// The stages of a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// The kernel's tree is prepared and its compile commands are listed; once per kernel.
+    Prepare,
+    /// Original and patched units are compiled.
+    Compile,
+    /// The originals are compared with the image.
+    Match,
+    /// Original and patched objects are compared.
+    Diff,
+    /// Symbols are planned and the objects merged.
+    Link,
+    /// objtool and the kernel's build system make the module.
+    Module,
+}
+
+/// A finished build.
+#[derive(Debug)]
+pub struct Built {
+    /// What was found. If it has no refusals and a module, the module was written.
+    pub report: Report,
+    /// `livepatch-NAME.ko`, if one was made.
+    pub module: Option<PathBuf>,
+    /// `NAME.json`.
+    pub json: PathBuf,
+    /// How long each stage took.
+    pub times: Vec<(Stage, Duration)>,
+}

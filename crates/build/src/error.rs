@@ -1,0 +1,75 @@
+//! What can go wrong on the way, beside refusals.
+
+use kmend_compile::CompileError;
+use kmend_kernel::KernelError;
+use kmend_link::LinkError;
+use kmend_match::MatchError;
+use kmend_object::ObjectError;
+use kmend_refusal::{Code, Coded};
+use kmend_store::StoreError;
+use std::io;
+use std::path::PathBuf;
+
+/// A failure that is no refusal of the patch.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The kernel's tree could not be prepared or a compiler could not be run.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The kernel's image or a module could not be read.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The cache could not be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The module could not be made.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// A compiled unit could not be matched.
+    #[error("{unit}: {source}")]
+    Match {
+        /// The unit's source.
+        unit: String,
+        /// Why.
+        source: MatchError,
+    },
+    /// A compiled unit could not be read.
+    #[error("{unit}: {source}")]
+    Object {
+        /// The unit's source.
+        unit: String,
+        /// Why.
+        source: ObjectError,
+    },
+    /// A file could not be read or written.
+    #[error("cannot {doing} {path}: {source}", path = path.display())]
+    Io {
+        /// `read` or `write`.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Coded for BuildError {
+    fn code(&self) -> Code {
+        match self {
+            BuildError::Compile(error) => error.code(),
+            BuildError::Kernel(error) => error.code(),
+            BuildError::Store(error) => error.code(),
+            BuildError::Link(error) => error.code(),
+            BuildError::Match { source, .. } => source.code(),
+            BuildError::Object { source, .. } => source.code(),
+            BuildError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Code::DiskFull,
+            BuildError::Io { .. } => Code::Io,
+        }
+    }
+}
+
+/// Makes an [`io::Error`] into a [`BuildError`].
+pub(crate) fn io_error(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> BuildError {
+    let path = path.into();
+    move |source| BuildError::Io { doing, path, source }
+}

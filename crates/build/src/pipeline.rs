@@ -1,0 +1,349 @@
+//! The stages in their order.
+
+use crate::error::{BuildError, io_error};
+use crate::report::{
+    KernelReport, ModuleReport, Note, PatchReport, RefusalReport, Report, SCHEMA, SymbolReport, UnitReport,
+};
+use crate::units::{self, Proof, ProvenUnit};
+use crate::{Built, Event, Request, Stage};
+use kmend_compile::{CompileError, Failure, Outcome, PatchFile, Prepared, Target};
+use kmend_kernel::{Image, KernelError, ModuleTree};
+use kmend_link::{BuiltModule, LinkInput, Linked, Paths, Resolution, TargetKernel, UnitInput};
+use kmend_refusal::{Code, Refusal};
+use rayon::prelude::*;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+/// Runs the stages and writes down what they find.
+pub(crate) struct Pipeline<'a> {
+    request: &'a Request<'a>,
+    events: &'a (dyn Fn(Event) + Sync),
+    times: Vec<(Stage, Duration)>,
+    report: Report,
+}
+
+/// How a pipeline ends before there is a module.
+enum Stop {
+    Refused(Vec<Refusal>),
+    Failed(BuildError),
+}
+
+impl<E: Into<BuildError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Stop::Failed(error.into())
+    }
+}
+
+impl<'a> Pipeline<'a> {
+    pub(crate) fn new(request: &'a Request<'a>, events: &'a (dyn Fn(Event) + Sync)) -> Self {
+        Pipeline { request, events, times: Vec::new(), report: empty_report(request) }
+    }
+
+    pub(crate) fn run(mut self) -> Result<Built, BuildError> {
+        let bytes = match self.stages() {
+            Ok(bytes) => Some(bytes),
+            Err(Stop::Refused(mut refusals)) => {
+                refusals.sort();
+                refusals.dedup();
+                self.report.refusals = refusals.into_iter().map(RefusalReport::from).collect();
+                None
+            }
+            Err(Stop::Failed(error)) => return Err(error),
+        };
+        self.publish(bytes.as_deref())
+    }
+
+    fn stages(&mut self) -> Result<Vec<u8>, Stop> {
+        check_architecture()?;
+        let target = target(self.request);
+        let scratch = self.request.cache.scratch()?;
+        let prepared = self.timed(Stage::Prepare, |say| kmend_compile::prepare(&target, say))?;
+        let (outcome, facts) = self.compile(&target, &prepared, scratch.path())?;
+        let facts = facts?;
+        self.check_kernel(&facts.image)?;
+        let proven = self.prove_and_compare(&outcome, &facts)?;
+        let linked = self.link(&proven, &facts)?;
+        let module = self.make_module(&linked, &scratch.path().join("module"))?;
+        self.describe(&linked, &module);
+        Ok(module.bytes)
+    }
+
+    /// Compiles the units while the image is read.
+    fn compile(
+        &mut self,
+        target: &Target,
+        prepared: &Prepared,
+        scratch: &Path,
+    ) -> Result<(Outcome, Result<Facts, KernelError>), Stop> {
+        let patches: Vec<PatchFile> = self
+            .request
+            .patches
+            .iter()
+            .map(|(name, bytes)| PatchFile { name: name.clone(), bytes: bytes.clone() })
+            .collect();
+        let kernel = self.request.kernel;
+        let (outcome, facts) = self.timed(Stage::Compile, |say| {
+            thread::scope(|scope| {
+                let facts = scope.spawn(|| Facts::read(&kernel.image, &kernel.modules, &kernel.symvers));
+                let outcome = kmend_compile::patch_and_compile(target, prepared, &patches, scratch, say);
+                let facts = facts.join().unwrap_or_else(|_| {
+                    Err(KernelError::Image("reading the image ended unexpectedly".into()))
+                });
+                (outcome, facts)
+            })
+        });
+        match outcome {
+            Ok(outcome) => {
+                self.note_all(&outcome);
+                Ok((outcome, facts))
+            }
+            Err(Failure::Refused { refusals }) => Err(Stop::Refused(refusals)),
+            Err(Failure::Failed(error)) => Err(error.into()),
+        }
+    }
+
+    fn note_all(&mut self, outcome: &Outcome) {
+        for note in &outcome.notes {
+            let subject = note.file.clone().unwrap_or_default();
+            self.report.notes.push(Note { subject, text: note.text.clone() });
+        }
+    }
+
+    /// The image must be the kernel that the packages say, and able to be patched.
+    fn check_kernel(&mut self, image: &Image) -> Result<(), Stop> {
+        let kernel = self.request.kernel;
+        self.report.kernel.build_id = image.build_id().map(hexadecimal);
+        if image.release() != kernel.release {
+            let why = format!("the image says it is {}, not {}", image.release(), kernel.release);
+            return Err(Stop::Refused(vec![Refusal::new(Code::ImageDiffers, "the image", why)]));
+        }
+        if image.symbols().named("klp_enable_patch").next().is_none() {
+            let why = "its image has no klp_enable_patch()";
+            return Err(Stop::Refused(vec![Refusal::new(Code::NoLivepatch, &kernel.release, why)]));
+        }
+        Ok(())
+    }
+
+    fn prove_and_compare(&mut self, outcome: &Outcome, facts: &Facts) -> Result<Vec<ProvenUnit>, Stop> {
+        let matches: Vec<_> = self.timed(Stage::Match, |_| {
+            let prove = |unit| units::prove(unit, &facts.image, facts.modules.as_ref());
+            outcome.units.par_iter().map(prove).collect::<Result<Vec<_>, BuildError>>()
+        })?;
+        let results = self.timed(Stage::Diff, |_| {
+            let pairs: Vec<_> = outcome.units.iter().zip(matches).collect();
+            let compare = |(unit, matched)| units::compare(unit, matched);
+            pairs.into_par_iter().map(compare).collect::<Result<Vec<_>, BuildError>>()
+        })?;
+        let (mut proven, mut refusals) = (Vec::new(), Vec::new());
+        for result in results {
+            match result {
+                Ok(unit) => proven.push(unit),
+                Err(more) => refusals.extend(more),
+            }
+        }
+        self.report.units = proven.iter().map(units::report).collect();
+        if refusals.is_empty() && proven.iter().all(|unit| unit.delta.is_empty()) {
+            refusals.push(nothing_changes(&self.report.units));
+        }
+        if refusals.is_empty() { Ok(proven) } else { Err(Stop::Refused(refusals)) }
+    }
+
+    fn link(&mut self, proven: &[ProvenUnit], facts: &Facts) -> Result<Linked, Stop> {
+        let name = self.report.name.clone();
+        let build_id = self.report.kernel.build_id.clone().unwrap_or_default();
+        let replace = self.request.replace;
+        self.timed(Stage::Link, |_| {
+            let changed: Vec<&ProvenUnit> = proven.iter().filter(|unit| !unit.delta.is_empty()).collect();
+            let proofs: Vec<Proof<'_>> = changed.iter().map(|unit| Proof { matched: &unit.matched }).collect();
+            let inputs: Vec<UnitInput<'_>> = changed
+                .iter()
+                .zip(&proofs)
+                .map(|(unit, proof)| UnitInput {
+                    source: &unit.source,
+                    owner: &unit.owner,
+                    delta: &unit.delta,
+                    matched: proof,
+                })
+                .collect();
+            let kernel = TargetKernel::new(&facts.image, facts.modules.as_ref(), &facts.symvers);
+            let input =
+                LinkInput { name: &name, replace, units: &inputs, kernel: &kernel, build_id: &build_id };
+            kmend_link::link(&input)
+        })
+        .map_err(Stop::Refused)
+    }
+
+    fn make_module(&mut self, linked: &Linked, scratch: &Path) -> Result<BuiltModule, Stop> {
+        let kernel = self.request.kernel;
+        let paths = Paths {
+            headers: kernel.headers.clone(),
+            make_variables: vec![("CC".into(), kernel.compiler.clone())],
+            jobs: thread::available_parallelism().map_or(1, usize::from),
+        };
+        let module = self.timed(Stage::Module, |_| kmend_link::make_module(linked, &paths, scratch));
+        module.map_err(|error| match error.refusals() {
+            [] => Stop::from(error),
+            refusals => Stop::Refused(refusals.to_vec()),
+        })
+    }
+
+    fn describe(&mut self, linked: &Linked, module: &BuiltModule) {
+        let symbols: BTreeSet<SymbolReport> = linked
+            .symbols
+            .iter()
+            .filter_map(|symbol| match &symbol.resolution {
+                Resolution::Livepatch { target, .. } => Some(SymbolReport {
+                    name: target.name.clone(),
+                    object: target.object.clone(),
+                    position: target.sympos() as usize,
+                }),
+                Resolution::Export => None,
+            })
+            .collect();
+        self.report.symbols = symbols.into_iter().collect();
+        let warnings = module.warnings.iter().cloned();
+        self.report.notes.extend(warnings.map(|text| Note { subject: "module".into(), text }));
+        self.report.module = Some(ModuleReport {
+            file: format!("{}.ko", linked.stem),
+            blake3: blake3::hash(&module.bytes).to_hex().to_string(),
+            size: module.bytes.len(),
+            replace: linked.replace,
+        });
+    }
+
+    /// Writes the module and the report, each complete or not at all.
+    fn publish(self, module: Option<&[u8]>) -> Result<Built, BuildError> {
+        let output = &self.request.output;
+        fs::create_dir_all(output).map_err(io_error("create", output))?;
+        let file = output.join(format!("livepatch-{}.ko", self.report.name));
+        let json = output.join(format!("{}.json", self.report.name));
+        match module {
+            Some(bytes) => write_whole(&file, bytes)?,
+            // A module of an earlier build would be taken for the result of this one.
+            None => remove_if_there(&file)?,
+        }
+        let mut text = serde_json::to_vec_pretty(&self.report).map_err(std::io::Error::other).map_err(io_error("write", &json))?;
+        text.push(b'\n');
+        write_whole(&json, &text)?;
+        Ok(Built { report: self.report, module: module.map(|_| file), json, times: self.times })
+    }
+
+    /// Runs a stage, tells of its begin and end, and keeps its time.
+    fn timed<T>(&mut self, stage: Stage, run: impl FnOnce(&(dyn Fn(&str) + Sync)) -> T) -> T {
+        let events = self.events;
+        events(Event::Started(stage));
+        let start = Instant::now();
+        let value = run(&|text| events(Event::Detail(stage, text.to_owned())));
+        let time = start.elapsed();
+        self.times.push((stage, time));
+        events(Event::Finished(stage, time));
+        value
+    }
+}
+
+/// What is read of the kernel that ships.
+struct Facts {
+    image: Image,
+    modules: Option<ModuleTree>,
+    symvers: String,
+}
+
+impl Facts {
+    fn read(image: &Path, modules: &Path, symvers: &Path) -> Result<Self, KernelError> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| KernelError::Io { path, source }
+        };
+        Ok(Facts {
+            image: Image::open(image)?,
+            modules: if modules.is_dir() { Some(ModuleTree::open(modules)?) } else { None },
+            symvers: fs::read_to_string(symvers).map_err(io(symvers))?,
+        })
+    }
+}
+
+fn check_architecture() -> Result<(), Stop> {
+    if cfg!(target_arch = "x86_64") {
+        return Ok(());
+    }
+    let why = "kmend runs its compilers on this machine, which is not x86-64";
+    Err(Stop::Refused(vec![Refusal::new(Code::Architecture, std::env::consts::ARCH, why)]))
+}
+
+fn target(request: &Request<'_>) -> Target {
+    let kernel = request.kernel;
+    Target {
+        release: kernel.release.clone(),
+        source: kernel.source.clone(),
+        config: kernel.config.clone(),
+        headers: Some(kernel.headers.clone()),
+        compiler: kernel.compiler.clone(),
+        compiler_text: kernel.compiler_text.clone(),
+        derived: kernel.derived(),
+    }
+}
+
+fn nothing_changes(units: &[UnitReport]) -> Refusal {
+    let sources: Vec<&str> = units.iter().map(|unit| unit.source.as_str()).collect();
+    let why = "the patched source compiles to the same code and data";
+    Refusal::new(Code::NothingChanges, sources.join(", "), why)
+}
+
+fn empty_report(request: &Request<'_>) -> Report {
+    let kernel = request.kernel;
+    let patches = request.patches.iter().map(|(name, bytes)| PatchReport {
+        name: name.clone(),
+        blake3: blake3::hash(bytes).to_hex().to_string(),
+    });
+    Report {
+        schema: SCHEMA,
+        kmend: env!("CARGO_PKG_VERSION"),
+        name: name(request),
+        kernel: KernelReport {
+            release: kernel.release.clone(),
+            version: kernel.version.clone(),
+            build_id: None,
+            compiler: kernel.compiler_text.clone(),
+        },
+        patches: patches.collect(),
+        units: Vec::new(),
+        symbols: Vec::new(),
+        notes: Vec::new(),
+        refusals: Vec::new(),
+        module: None,
+    }
+}
+
+/// The livepatch's name: as asked for, or made from the first patch's file name.
+fn name(request: &Request<'_>) -> String {
+    if let Some(name) = &request.name {
+        return name.clone();
+    }
+    let first = request.patches.first().map_or("patch", |(name, _)| name.as_str());
+    let stem = Path::new(first).file_stem().map_or_else(|| first.into(), |stem| stem.to_string_lossy());
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    stem.chars().map(|c| if is_plain(c) { c } else { '-' }).collect()
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io_error("write", path))?;
+    std::io::Write::write_all(&mut file, bytes).map_err(io_error("write", path))?;
+    use std::os::unix::fs::PermissionsExt;
+    file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(io_error("write", path))?;
+    file.persist(path).map_err(|error| io_error("write", path)(error.error))?;
+    Ok(())
+}
+
+fn remove_if_there(path: &Path) -> Result<(), BuildError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,156 @@
+//! What a build found and made: the one value that the terminal, `NAME.json` and `--json` show.
+
+use kmend_diff::Reason;
+use kmend_refusal::{Code, Refusal};
+use serde::Serialize;
+
+/// The version of the report's shape. It grows when a field changes its meaning or goes away.
+pub const SCHEMA: u32 = 1;
+
+/// Everything about one build but the time it took: the same inputs give the same report.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The version of kmend that wrote it.
+    pub kmend: &'static str,
+    /// The livepatch's name, without `livepatch-` and `.ko`.
+    pub name: String,
+    /// The kernel it is for.
+    pub kernel: KernelReport,
+    /// The patches, in the order they were applied.
+    pub patches: Vec<PatchReport>,
+    /// Every unit that the patches reach.
+    pub units: Vec<UnitReport>,
+    /// Symbols that the module takes from the running kernel by livepatch relocations.
+    pub symbols: Vec<SymbolReport>,
+    /// What a reader should know: skipped hunks, offsets, warnings of the tools.
+    pub notes: Vec<Note>,
+    /// Why no module was made; empty if one was.
+    pub refusals: Vec<RefusalReport>,
+    /// The module; `None` if it was refused or nothing changes.
+    pub module: Option<ModuleReport>,
+}
+
+/// The kernel that a module is for.
+#[derive(Debug, Clone, Serialize)]
+pub struct KernelReport {
+    /// `uname -r`.
+    pub release: String,
+    /// The package version, or `imported`.
+    pub version: String,
+    /// The image's build id in hexadecimal, if it has one.
+    pub build_id: Option<String>,
+    /// The compiler that built it, in its own words.
+    pub compiler: String,
+}
+
+/// One patch file.
+#[derive(Debug, Clone, Serialize)]
+pub struct PatchReport {
+    /// The file's name.
+    pub name: String,
+    /// BLAKE3 of its bytes, in hexadecimal.
+    pub blake3: String,
+}
+
+/// What became of one translation unit.
+#[derive(Debug, Clone, Serialize)]
+pub struct UnitReport {
+    /// Its source, from the tree's root.
+    pub source: String,
+    /// `vmlinux` or a module's name.
+    pub object: String,
+    /// How many of its functions the image holds just as they were compiled.
+    pub functions_matched: usize,
+    /// How many it has that are not in force there: overridden by another unit, or dropped by the linker.
+    pub functions_elsewhere: usize,
+    /// What goes into the module.
+    pub functions: Vec<FunctionReport>,
+    /// New variables that go into the module.
+    pub variables: Vec<String>,
+}
+
+/// One function that goes into the module.
+#[derive(Debug, Clone, Serialize)]
+pub struct FunctionReport {
+    /// Its name.
+    pub name: String,
+    /// Whether it replaces one of the running kernel.
+    pub status: Status,
+    /// Why it is there.
+    pub reasons: Vec<Reason>,
+    /// Its position among the symbols of its name, counted from 1; `None` where the name is unique or the function is
+    /// new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<usize>,
+}
+
+/// Whether a function replaces another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Status {
+    /// It replaces a function of the running kernel.
+    Changed,
+    /// It is new.
+    New,
+}
+
+/// A symbol that the kernel's livepatch loader resolves.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct SymbolReport {
+    /// Its name.
+    pub name: String,
+    /// `vmlinux` or the module that has it.
+    pub object: String,
+    /// Its position among the symbols of its name, counted from 1; 0 where it is unique.
+    pub position: usize,
+}
+
+/// Something a reader should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Note {
+    /// What it is about.
+    pub subject: String,
+    /// The note, one sentence.
+    pub text: String,
+}
+
+/// A refusal with what its code stands for.
+#[derive(Debug, Clone, Serialize)]
+pub struct RefusalReport {
+    /// The refusal.
+    #[serde(flatten)]
+    pub refusal: Refusal,
+    /// The code's title.
+    pub title: &'static str,
+    /// What the user can do.
+    pub way_out: &'static str,
+}
+
+impl From<Refusal> for RefusalReport {
+    fn from(refusal: Refusal) -> Self {
+        let (title, way_out) = (refusal.code.title(), refusal.way_out());
+        RefusalReport { refusal, title, way_out }
+    }
+}
+
+impl RefusalReport {
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        self.refusal.code
+    }
+}
+
+/// The module that was made.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModuleReport {
+    /// Its file name.
+    pub file: String,
+    /// BLAKE3 of its bytes, in hexadecimal.
+    pub blake3: String,
+    /// Its size in bytes.
+    pub size: usize,
+    /// Whether it replaces all livepatches that are loaded before it.
+    pub replace: bool,
+}

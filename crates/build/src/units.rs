@@ -1,0 +1,140 @@
+//! One unit's way: is the original what runs, and what of it changes?
+
+use crate::error::BuildError;
+use crate::report::{FunctionReport, Status, UnitReport};
+use kmend_compile::{CompiledUnit, Owner};
+use kmend_diff::Delta;
+use kmend_kernel::{Image, Module, ModuleTree};
+use kmend_link::{Locate, Location};
+use kmend_match::{Against, Matched, Outcome};
+use kmend_object::Object;
+use kmend_refusal::{Code, Refusal};
+
+/// The object that is always there.
+const VMLINUX: &str = "vmlinux";
+
+/// A unit whose original is proven, with its difference.
+pub(crate) struct ProvenUnit {
+    pub(crate) source: String,
+    pub(crate) owner: String,
+    pub(crate) matched: Matched,
+    pub(crate) delta: Delta,
+}
+
+/// A unit's result: what it adds to the module, or why it cannot.
+pub(crate) type UnitResult = Result<ProvenUnit, Vec<Refusal>>;
+
+/// The name that livepatch has for the object a unit belongs to.
+pub(crate) fn owner_name(unit: &CompiledUnit) -> String {
+    match &unit.unit.owner {
+        Owner::Vmlinux => VMLINUX.to_owned(),
+        Owner::Module { name, .. } => name.clone(),
+    }
+}
+
+/// Matches a unit's plain original against what ships. `None` for a file that the patch adds.
+pub(crate) fn prove(
+    unit: &CompiledUnit,
+    image: &Image,
+    modules: Option<&ModuleTree>,
+) -> Result<Option<Matched>, BuildError> {
+    if unit.new_file {
+        return Ok(None);
+    }
+    let source = unit.unit.source.clone();
+    let plain = parse(&source, &unit.plain)?;
+    let module = match (&unit.unit.owner, modules) {
+        (Owner::Module { name, .. }, Some(tree)) => Some(tree.module(name)?),
+        _ => None,
+    };
+    let against = module.as_ref().map_or(Against::Image(image), |module| Against::Module { module, image });
+    kmend_match::match_unit(&plain, &against)
+        .map(Some)
+        .map_err(|error| BuildError::Match { unit: source, source: error })
+}
+
+/// Compares a unit's two objects, and holds the result against the match.
+pub(crate) fn compare(unit: &CompiledUnit, matched: Option<Matched>) -> Result<UnitResult, BuildError> {
+    let source = unit.unit.source.clone();
+    let (Some(matched), Some(patched)) = (matched, &unit.patched) else {
+        let what = if unit.new_file { "adds" } else { "removes" };
+        let why = format!("the patch {what} this file, and kmend patches functions of files that stay");
+        return Ok(Err(vec![Refusal::new(Code::UnsupportedFile, source, why)]));
+    };
+    let mut refusals = matched.refusals(&source);
+    let original = parse(&source, &unit.original)?;
+    let patched = parse(&source, patched)?;
+    match kmend_diff::compare(&original, &patched) {
+        Err(more) => refusals.extend(more.into_iter().map(|refusal| placed(refusal, &source))),
+        Ok(delta) => {
+            refusals.extend(unproven(&delta, &matched, &source));
+            if refusals.is_empty() {
+                return Ok(Ok(ProvenUnit { owner: owner_name(unit), source, matched, delta }));
+            }
+        }
+    }
+    Ok(Err(refusals))
+}
+
+fn parse(source: &str, bytes: &[u8]) -> Result<Object, BuildError> {
+    Object::parse(bytes).map_err(|error| BuildError::Object { unit: source.to_owned(), source: error })
+}
+
+fn placed(refusal: Refusal, source: &str) -> Refusal {
+    if refusal.place.is_some() { refusal } else { refusal.at(source, None) }
+}
+
+/// Changed functions whose original is in the unit but not in force in the kernel.
+fn unproven(delta: &Delta, matched: &Matched, source: &str) -> Vec<Refusal> {
+    let refuse = |name: &str| {
+        let why = match matched.function(name).map(|function| &function.outcome) {
+            Some(Outcome::Equal) => return None,
+            Some(Outcome::Overridden) => "it is a weak definition, and another unit's is in force",
+            Some(Outcome::Dropped) => "the kernel's linker script discards its section",
+            _ => "the image does not hold it",
+        };
+        Some(Refusal::new(Code::NotInImage, name, why).at(source, None))
+    };
+    delta.changed().filter_map(|function| refuse(function.original.as_deref()?)).collect()
+}
+
+/// The match as the linker asks it.
+pub(crate) struct Proof<'a> {
+    pub(crate) matched: &'a Matched,
+}
+
+impl Locate for Proof<'_> {
+    fn locate(&self, name: &str) -> Option<Location> {
+        let located = self.matched.locate(name)?;
+        let kernel = located.kernel.as_ref()?;
+        Some(Location {
+            object: located.object.clone()?,
+            name: kernel.name.clone(),
+            position: kernel.position.position as u32,
+            count: kernel.position.count as u32,
+        })
+    }
+}
+
+/// A unit's part of the report.
+pub(crate) fn report(unit: &ProvenUnit) -> UnitReport {
+    let proof = Proof { matched: &unit.matched };
+    let equal = unit.matched.functions.iter().filter(|function| function.is_equal()).count();
+    let functions = unit.delta.functions.iter().map(|function| {
+        let location = function.original.as_deref().and_then(|name| proof.locate(name));
+        FunctionReport {
+            name: function.name.clone(),
+            status: if function.original.is_some() { Status::Changed } else { Status::New },
+            reasons: function.reasons.clone(),
+            position: location.filter(|place| place.count > 1).map(|place| place.position as usize),
+        }
+    });
+    UnitReport {
+        source: unit.source.clone(),
+        object: unit.owner.clone(),
+        functions_matched: equal,
+        functions_elsewhere: unit.matched.functions.len() - equal,
+        functions: functions.collect(),
+        variables: unit.delta.variables.clone(),
+    }
+}
