@@ -180,3 +180,6 @@ fn show(line: &[u8]) -> String {
     let shown = text.strip_suffix('\n').map_or_else(|| format!("{text} (without a line end)"), str::to_owned);
     shown.replace('\r', "\\r")
 }
+
+#[cfg(test)]
+mod tests;

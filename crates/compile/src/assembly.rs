@@ -10,8 +10,10 @@
 //! written as `.local` and `.comm`, which the assembler puts into subsection 1 of `.bss`, behind all others
 //! (gas/read.c, `bss_alloc`); with them it has a section of its own. `.bss 1` has the same effect.
 //!
-//! Sections given in the C source, and those of inline assembly (between `#APP` and `#NO_APP`), stay as they
-//! are: a name is taken to be made by the flags only if what follows the known prefix is a symbol of the file.
+//! Sections given in the C source and those of inline assembly stay as they are: a name is taken to be made by
+//! the flags only if what follows the known prefix is a symbol of the file, or if strings of a function follow.
+//! (`#APP` and `#NO_APP` do not tell inline assembly: after an `asm` at file level the compiler goes on to
+//! write strings before it writes `#NO_APP`.)
 
 use std::collections::HashSet;
 
@@ -39,9 +41,8 @@ const DATA: &[(&str, &str)] = &[
 pub fn without_own_sections(assembly: &[u8]) -> Vec<u8> {
     let symbols = Symbols::of(assembly);
     let mut plain = Vec::with_capacity(assembly.len());
-    for (line, inline) in lines(assembly) {
-        let rewritten =
-            if inline { None } else { section(line).and_then(|(name, rest)| symbols.rewrite(name, rest)) };
+    for line in assembly.split_inclusive(|&byte| byte == b'\n') {
+        let rewritten = section(line).and_then(|(name, rest)| symbols.rewrite(name, rest));
         match rewritten {
             Some(text) => {
                 plain.extend_from_slice(text.as_bytes());
@@ -51,19 +52,6 @@ pub fn without_own_sections(assembly: &[u8]) -> Vec<u8> {
         }
     }
     plain
-}
-
-/// The lines with their ends, each with whether it is inline assembly.
-fn lines(assembly: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
-    let mut inline = false;
-    assembly.split_inclusive(|&byte| byte == b'\n').map(move |line| {
-        match line {
-            b"#APP\n" => inline = true,
-            b"#NO_APP\n" => inline = false,
-            _ => {}
-        }
-        (line, inline)
-    })
 }
 
 /// The name and the rest (from the comma, or empty) of a section directive as the compiler writes it.
@@ -81,12 +69,9 @@ struct Symbols<'a> {
 impl<'a> Symbols<'a> {
     fn of(assembly: &'a [u8]) -> Self {
         let mut symbols = Self { defined: HashSet::new(), global: HashSet::new() };
-        for (line, inline) in lines(assembly) {
+        for line in assembly.split(|&byte| byte == b'\n') {
             let Ok(line) = std::str::from_utf8(line) else { continue };
             let line = line.trim_end();
-            if inline {
-                continue;
-            }
             if let Some(label) = line.strip_suffix(':').filter(|label| is_symbol(label)) {
                 symbols.defined.insert(label);
             }
@@ -106,24 +91,28 @@ impl<'a> Symbols<'a> {
         if let Some(symbol) = name.strip_prefix(".bss.").filter(|symbol| self.defined.contains(symbol)) {
             return Some(if self.global.contains(symbol) { "\t.bss" } else { "\t.bss 1" }.to_owned());
         }
-        if rest.contains("\"aM") || name.contains(".str") || name.contains(".cst") {
-            return self.rewrite_mergeable(name, rest);
-        }
-        for (prefix, plain) in DATA {
-            if name.strip_prefix(prefix).is_some_and(|symbol| self.defined.contains(symbol)) {
-                return Some(directive(plain, rest));
+        if !rest.contains("\"aM") {
+            for (prefix, plain) in DATA {
+                if name.strip_prefix(prefix).is_some_and(|symbol| self.defined.contains(symbol)) {
+                    return Some(directive(plain, rest));
+                }
             }
         }
-        None
+        without_function(name).map(|plain| format!("\t.section\t{plain}{rest}"))
     }
+}
 
-    /// `.rodata.FUNCTION.str1.8` holds the strings of one function: `.rodata.str1.8` without the flags.
-    fn rewrite_mergeable(&self, name: &str, rest: &str) -> Option<String> {
-        let inner = name.strip_prefix(".rodata.")?;
-        let at = inner.rfind(".str").or_else(|| inner.rfind(".cst"))?;
-        let (function, kind) = inner.split_at(at);
-        self.defined.contains(function).then(|| format!("\t.section\t.rodata{kind}{rest}"))
-    }
+/// `.rodata.FUNCTION.str1.8` holds the strings of one function; without the flags it is `.rodata.str1.8`.
+///
+/// FUNCTION is the name in the source: a clone's symbol (`f.isra.0`) is another, so it is not looked up.
+fn without_function(name: &str) -> Option<String> {
+    let inner = name.strip_prefix(".rodata.")?;
+    let at = inner.rfind(".str").or_else(|| inner.rfind(".cst"))?;
+    let (function, kind) = inner.split_at_checked(at)?;
+    let digits = kind.get(".str".len()..)?;
+    let is_size =
+        digits.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    (is_size && !function.is_empty()).then(|| format!(".rodata{kind}"))
 }
 
 /// `.text` and `.data` have directives of their own, which take no flags.
@@ -181,7 +170,7 @@ mod tests {
             "f:\n\t.section\t.init.text\n",
             "f:\n\t.section\t.data..read_mostly,\"aw\"\n",
             "f:\n\t.section\t.text.other,\"ax\",@progbits\n",
-            "f:\n#APP\n\t.section\t.text.f,\"ax\"\n#NO_APP\n",
+            "f:\n#APP\n\t.pushsection .text.f,\"ax\"\n\t.section \"__ksymtab_strings\",\"aMS\",%progbits,1\n#NO_APP\n",
         ] {
             check(text, text);
         }

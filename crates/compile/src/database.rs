@@ -18,9 +18,9 @@ pub enum Owner {
     Vmlinux,
     /// A module.
     Module {
-        /// Its name in the running kernel (`KBUILD_MODNAME`), such as `nf_conntrack`.
+        /// Its name in the running kernel, such as `nf_conntrack`.
         name: String,
-        /// Its path in the build without `.ko` (`KBUILD_MODFILE`), such as `net/netfilter/nf_conntrack`.
+        /// Its path in the build without `.ko`, such as `net/netfilter/nf_conntrack`.
         file: String,
     },
 }
@@ -63,7 +63,8 @@ pub struct Database {
 impl Database {
     /// Reads what the dry run printed.
     pub fn from_dry_run(log: &[u8]) -> Result<Self, CompileError> {
-        let mut units = Vec::new();
+        let mut units: Vec<Unit> = Vec::new();
+        let mut modules = HashMap::new();
         let mut runs: BTreeMap<(bool, String), usize> = BTreeMap::new();
         for line in log.split(|&byte| byte == b'\n') {
             if let Some(at) = find(line, FIXDEP) {
@@ -71,12 +72,24 @@ impl Database {
                     line.get(at + FIXDEP.len()..).unwrap_or_default(),
                 )));
             }
+            if let Some((module, objects)) = module_objects(line) {
+                modules.extend(objects.into_iter().map(|object| (object, module.clone())));
+            }
             if let Some((object, arguments)) = objtool_run(line) {
                 *runs.entry((object == "vmlinux.o", arguments)).or_default() += 1;
             }
         }
         if units.is_empty() {
             return Err(CompileError::Database { why: "the dry run printed no compile command".to_owned() });
+        }
+        for unit in &mut units {
+            if let (Owner::Module { name, file }, Some(module)) =
+                (&mut unit.owner, modules.remove(&unit.object))
+            {
+                // The module loader's name: scripts/Makefile.lib, `name-fix-token`.
+                *name = module.rsplit('/').next().unwrap_or_default().replace(['-', ','], "_");
+                *file = module;
+            }
         }
         let most_common = |wanted: &dyn Fn(bool, &str) -> bool| {
             let run = runs
@@ -130,6 +143,8 @@ impl Database {
 }
 
 const FIXDEP: &[u8] = b"scripts/basic/fixdep ";
+/// What runs after kbuild set its traps, so not the copy that it prints.
+const MODULE_PRINTF: &[u8] = b" PIPE; printf '%s\\n' ";
 const OBJTOOL: &[u8] = b"tools/objtool/objtool ";
 
 fn find(line: &[u8], needle: &[u8]) -> Option<usize> {
@@ -198,17 +213,41 @@ fn compile_arguments(words: &[String]) -> Vec<String> {
     arguments
 }
 
+/// The owner as the command tells it; a module's path is not in it.
 fn owner(arguments: &[String]) -> Owner {
-    let value = |name: &str| {
-        let argument = arguments.iter().rev().find_map(|argument| argument.strip_prefix(name));
-        argument.map(|value| value.trim_matches('"').to_owned())
-    };
     if !arguments.iter().any(|argument| argument == "-DMODULE") {
         return Owner::Vmlinux;
     }
-    let file = value("-DKBUILD_MODFILE=").unwrap_or_default();
-    let name = value("-DKBUILD_MODNAME=").unwrap_or_default();
-    Owner::Module { name, file }
+    let name = arguments.iter().rev().find_map(|argument| argument.strip_prefix("-DKBUILD_MODNAME="));
+    Owner::Module { name: name.unwrap_or_default().trim_matches('"').to_owned(), file: String::new() }
+}
+
+/// A module's path without extension, and its objects, from the command that writes its `.mod` file:
+/// `printf '%s\n' OBJECT... | awk ... > MODULE.mod` (scripts/Makefile.build, `cmd_mod`). The objects are
+/// named from the module's folder.
+fn module_objects(line: &[u8]) -> Option<(String, Vec<String>)> {
+    let start = find(line, MODULE_PRINTF)?;
+    let text = String::from_utf8_lossy(line.get(start + " PIPE; ".len()..)?);
+    let words = shell::words(&text);
+    let pipe = words.iter().position(|word| word == "|")?;
+    let target = words.iter().position(|word| word == ">").and_then(|at| words.get(at + 1))?;
+    let module = target.strip_suffix(".mod")?;
+    let folder = module.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let objects = words.get(2..pipe)?.iter().map(|object| from_root(folder, object)).collect();
+    Some((module.to_owned(), objects))
+}
+
+/// A path named from `folder`, from the root.
+fn from_root(folder: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
+    for part in path.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            "." | "" => {}
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
 }
 
 /// The file's form: every argument once, units refer to them by number. The arguments of all units of a
@@ -265,3 +304,6 @@ impl Stored {
         Some(Database::new(units, self.objtool))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,4 +93,86 @@ mod tests {
         lines.insert(1, added("int x;\n"));
         check(&lines, "#ifdef A\nint x;\n#line 2\nint a;\n#else\n#line 4\nint b;\n#endif\n#line 6\nint c;\n");
     }
+
+    /// Numbers from a fixed start, so that a failing round can be run again.
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) as usize % bound
+        }
+    }
+
+    /// Pieces of C. Lines with `@` are statements of their own; their numbers must be right.
+    const PIECES: &[&[&str]] = &[
+        &["int @;"],
+        &["/* comment (", " more */ int x;"],
+        &["#define M(a) \\", "\tf(a, \\", "\t  1)", "int @;"],
+        &["call(a,", "     \"str ( \\\" /*\",", "     b);", "int @;"],
+        &["#ifdef A", "int @;", "#else", "int @;", "#endif", "int @;"],
+        &["#if B", "if (a &&", "#elif C", "if (b &&", "#else", "if (", "#endif", "    c)", "int @;"],
+        &["#ifdef A", "#ifdef B", "int @;", "#endif", "int @;", "#endif", "int @;"],
+        &["char c = '(';", "int @;", "// don't (", "int @;"],
+        &["MACRO", "(x, y)", "int @;"],
+    ];
+
+    /// A source of some pieces, with lines added and removed at random.
+    fn edited(random: &mut Random) -> Vec<Line> {
+        let pieces: Vec<&str> =
+            (0..12).flat_map(|_| PIECES[random.below(PIECES.len())].iter().copied()).collect();
+        let source: String = pieces.iter().flat_map(|line| [*line, "\n"]).collect();
+        let mut lines = Vec::new();
+        for line in original_lines(source.as_bytes()) {
+            if random.below(6) == 0 {
+                lines.extend((0..=random.below(3)).map(|_| added("int added;\n")));
+            }
+            // Only what stands alone is removed: half a comment would be another program.
+            if random.below(6) != 0 || !line.bytes.starts_with(b"int @") {
+                lines.push(line);
+            }
+        }
+        lines
+    }
+
+    /// Checks the numbers as a compiler counts them that takes the branches which `random` says.
+    fn check_numbers(text: &str, lines: &[Line], random: &mut Random) {
+        let mut origins = lines.iter();
+        let (mut number, mut groups) = (1u32, Vec::<(bool, bool)>::new());
+        for line in text.lines() {
+            let active = groups.iter().all(|(taken, _)| *taken);
+            if let Some(given) = line.strip_prefix("#line ") {
+                number = if active { given.parse().unwrap() } else { number + 1 };
+                continue;
+            }
+            let origin = origins.next().unwrap().origin;
+            if line == "int @;" && active {
+                assert_eq!(Some(number), origin, "{text}");
+            }
+            match line.split(' ').next() {
+                Some("#ifdef" | "#if") => {
+                    let taken = random.below(2) == 0;
+                    groups.push((taken, taken));
+                }
+                Some("#else" | "#elif") => {
+                    let (taken, before) = groups.last_mut().unwrap();
+                    *taken = !*before && (line == "#else" || random.below(2) == 0);
+                    *before |= *taken;
+                }
+                Some("#endif") => drop(groups.pop()),
+                _ => {}
+            }
+            number += 1;
+        }
+    }
+
+    #[test]
+    fn untouched_statements_keep_their_numbers_whatever_is_added_or_removed() {
+        for round in 0..2000 {
+            let mut random = Random(round);
+            let lines = edited(&mut random);
+            let text = String::from_utf8(with_line_numbers(&lines)).unwrap();
+            check_numbers(&text, &lines, &mut random);
+        }
+    }
 }

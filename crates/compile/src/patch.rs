@@ -329,3 +329,6 @@ fn unquote(quoted: &[u8]) -> Option<Vec<u8>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

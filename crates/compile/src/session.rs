@@ -254,7 +254,7 @@ impl Compile<'_> {
         let plain_stem = self.work.join(format!("{number}-plain"));
         let (sectioned, plain) = rayon::join(
             || unit::assemble(compiler, unit, &assembly.text, &stem),
-            || unit::assemble_plain(compiler, unit, &assembly.text, &plain_stem),
+            || unit::plain(compiler, tree, unit, &assembly.text, &plain_stem),
         );
         let objects = Original { plain: plain?, sectioned: sectioned?, read: assembly.read };
         entry.write(tree, &objects)?;

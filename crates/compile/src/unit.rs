@@ -70,14 +70,27 @@ pub fn assemble(compiler: &str, unit: &Unit, text: &[u8], stem: &Path) -> Result
     fs::read(&output).map_err(io_error("read", &output))
 }
 
-/// Assembles the object as the kernel's build makes it, without a section for every function and datum.
-pub fn assemble_plain(
+/// The object as the kernel's build makes it, without a section for every function and datum: assembled from
+/// the same text, or compiled once more if the assembler does not take it.
+pub fn plain(
     compiler: &str,
+    root: &Path,
     unit: &Unit,
     text: &[u8],
     stem: &Path,
 ) -> Result<Vec<u8>, CompileError> {
-    assemble(compiler, unit, &assembly::without_own_sections(text), stem)
+    if let Ok(object) = assemble(compiler, unit, &assembly::without_own_sections(text), stem) {
+        return Ok(object);
+    }
+    let output = stem.with_extension("o");
+    Command::new(compiler)
+        .args(unit.arguments.iter().filter(|argument| !asks_for_debug_information(argument)))
+        .args(["-g0", "-c", "-o"])
+        .arg(&output)
+        .arg(&unit.source)
+        .folder(root)
+        .run()?;
+    fs::read(&output).map_err(io_error("read", &output))
 }
 
 /// `-g` and its kin. They add sections of their own and change no code.

@@ -1,0 +1,228 @@
+//! The whole way from a patch to objects, on a kernel of three units.
+
+mod support;
+
+use kmend_compile::{CompileError, Failure, Outcome, PatchFile, patch_and_compile, prepare};
+use kmend_refusal::{Code, Coded, Refusal};
+use std::fs;
+use support::{Kernel, patch, write};
+
+fn build(kernel: &Kernel, patches: &[PatchFile]) -> Result<Outcome, Failure> {
+    let prepared = prepare(&kernel.target, &|_| ())?;
+    patch_and_compile(&kernel.target, &prepared, patches, &kernel.scratch(), &|_| ())
+}
+
+fn refused(kernel: &Kernel, patches: &[PatchFile]) -> Vec<Refusal> {
+    match build(kernel, patches) {
+        Err(Failure::Refused { refusals }) => refusals,
+        other => panic!("{other:?}"),
+    }
+}
+
+const STEP_TWO: &str =
+    "@@ -11,3 +11,3 @@\n int count(void)\n {\n-\tcounter += STEP;\n+\tcounter += STEP + 1;\n";
+
+#[test]
+fn one_unit_gives_three_objects_and_the_second_build_takes_the_original_from_the_cache() {
+    let kernel = Kernel::new();
+    let first = build(&kernel, &[patch("fs/main.c", STEP_TWO)]).unwrap();
+    let [unit] = first.units.as_slice() else { panic!("{first:?}") };
+    assert_eq!(unit.unit.source, "fs/main.c");
+    assert!(!unit.original_was_cached && !unit.new_file);
+    let patched = unit.patched.as_deref().unwrap();
+    assert!(
+        unit.plain.starts_with(b"\x7fELF")
+            && unit.original.starts_with(b"\x7fELF")
+            && patched != unit.original
+    );
+    assert!(contains(&unit.original, b".text.count") && !contains(&unit.plain, b".text.count"));
+    let second = build(&kernel, &[patch("fs/main.c", STEP_TWO)]).unwrap();
+    assert!(second.units[0].original_was_cached);
+    assert_eq!(second.units[0].plain, unit.plain);
+    assert_eq!(second.units[0].patched, unit.patched);
+    assert_eq!(fs::read_dir(kernel.scratch()).unwrap().count(), 0, "something is left in the scratch folder");
+    assert_eq!(fs::read_to_string(kernel.target.source.join("fs/main.c")).unwrap(), support::MAIN);
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bytes_in_another_place() {
+    let (one, two) = (Kernel::new(), Kernel::new());
+    let build_one = build(&one, &[patch("fs/main.c", STEP_TWO)]).unwrap();
+    let build_two = build(&two, &[patch("fs/main.c", STEP_TWO)]).unwrap();
+    let (a, b) = (&build_one.units[0], &build_two.units[0]);
+    assert_eq!((&a.plain, &a.original, &a.patched), (&b.plain, &b.original, &b.patched));
+}
+
+#[test]
+fn added_lines_change_no_byte() {
+    let kernel = Kernel::new();
+    let outcome =
+        build(&kernel, &[patch("fs/main.c", "@@ -3,0 +4,2 @@\n+/* a comment\n+ * of two lines */\n")])
+            .unwrap();
+    assert_eq!(outcome.units[0].patched.as_deref(), Some(outcome.units[0].original.as_slice()));
+}
+
+#[test]
+fn an_edited_header_makes_the_cached_original_void() {
+    let kernel = Kernel::new();
+    let first = build(&kernel, &[patch("fs/main.c", STEP_TWO)]).unwrap();
+    write(&kernel.target.source, "fs/local.h", "#define STEP 1000\n");
+    let second = build(&kernel, &[patch("fs/main.c", STEP_TWO)]).unwrap();
+    assert!(!second.units[0].original_was_cached);
+    assert_ne!(first.units[0].plain, second.units[0].plain);
+}
+
+#[test]
+fn a_file_that_a_unit_includes_is_compiled_as_that_unit() {
+    let kernel = Kernel::new();
+    let outcome =
+        build(&kernel, &[patch("fs/inner.c", "@@ -3 +3 @@\n-\treturn 1;\n+\treturn 2;\n")]).unwrap();
+    let [unit] = outcome.units.as_slice() else { panic!("{outcome:?}") };
+    assert_eq!(unit.unit.source, "fs/outer.c");
+    assert_ne!(unit.patched.as_deref(), Some(unit.original.as_slice()));
+}
+
+#[test]
+fn a_missing_generated_header_is_made_by_the_build_system() {
+    let kernel = Kernel::new();
+    let hunk = "@@ -4 +4 @@\n-\treturn TABLE;\n+\treturn TABLE + 1;\n";
+    let outcome = build(&kernel, &[patch("fs/table.c", hunk)]).unwrap();
+    assert_eq!(outcome.units.len(), 1);
+    assert!(!kernel.target.source.join("fs/table.h").exists());
+}
+
+#[test]
+fn several_patches_apply_one_after_the_other_and_a_new_header_is_found() {
+    let kernel = Kernel::new();
+    let first = PatchFile {
+        name: "first.patch".to_owned(),
+        bytes: b"--- /dev/null\n+++ b/fs/new.h\n@@ -0,0 +1 @@\n+#define NEW 5\n".to_vec(),
+    };
+    let include = patch(
+        "fs/main.c",
+        "@@ -1,2 +1,3 @@\n #include \"fs/local.h\"\n+#include \"new.h\"\n #include <generated/autoconf.h>\n",
+    );
+    let both =
+        build(&kernel, &[first, include, patch("fs/main.c", &STEP_TWO.replace("STEP + 1", "NEW"))]).unwrap();
+    assert_eq!(both.units.len(), 1);
+    assert_eq!(both.notes.len(), 1, "{:?}", both.notes);
+    assert!(both.notes[0].text.contains("1 lines later"), "{:?}", both.notes);
+}
+
+#[test]
+fn all_reasons_are_told_at_once() {
+    let kernel = Kernel::new();
+    let refusals = refused(
+        &kernel,
+        &[
+            patch(
+                "fs/main.c",
+                "@@ -6,2 +6,2 @@\n int lime(void)\n-{\n+{ \n@@ -11 +11 @@\n-int recount(void)\n+int x(void)\n",
+            ),
+            patch("fs/local.h", "@@ -1 +1 @@\n-#define STEP 1\n+#define STEP 2\n"),
+            patch("fs/unbuilt.c", "@@ -1 +1 @@\n-int unbuilt;\n+int built;\n"),
+            patch("fs/Makefile", "@@ -1 +1 @@\n-a\n+b\n"),
+            patch("fs/none.c", "@@ -1 +1 @@\n-a\n+b\n"),
+            PatchFile { name: "no.patch".to_owned(), bytes: b"hello".to_vec() },
+        ],
+    );
+    let mut codes: Vec<Code> = refusals.iter().map(|refusal| refusal.code).collect();
+    codes.sort();
+    assert_eq!(
+        codes,
+        [
+            Code::PatchFormat,
+            Code::PatchDoesNotApply,
+            Code::PatchDoesNotApply,
+            Code::PatchDoesNotApply,
+            Code::NotInKernel,
+            Code::UnsupportedFile,
+            Code::HeaderPatched,
+        ]
+    );
+}
+
+#[test]
+fn what_does_not_compile_is_refused_with_the_compilers_words() {
+    let kernel = Kernel::new();
+    let refusals = refused(
+        &kernel,
+        &[
+            patch("fs/main.c", &STEP_TWO.replace("STEP + 1", "NONE")),
+            patch("fs/inner.c", "@@ -3 +3 @@\n-\treturn 1;\n+\treturn nothing;\n"),
+        ],
+    );
+    assert_eq!(refusals.len(), 2);
+    assert!(refusals.iter().all(|refusal| refusal.code == Code::CompileFailed));
+    let main = refusals.iter().find(|refusal| refusal.subject == "fs/main.c").unwrap();
+    assert_eq!(main.place.as_ref().unwrap().to_string(), "fs/main.c:13");
+    assert!(
+        main.details.iter().any(|line| line.starts_with("fs/main.c:13:") && line.contains("NONE")),
+        "{main:?}"
+    );
+}
+
+#[test]
+fn a_patch_to_documentation_changes_nothing() {
+    let kernel = Kernel::new();
+    let refusals = refused(&kernel, &[patch("Documentation/a.rst", "@@ -1 +1 @@\n-a\n+b\n")]);
+    assert_eq!(refusals[0].code, Code::NothingChanges);
+}
+
+#[test]
+fn a_removed_unit_has_no_patched_object() {
+    let kernel = Kernel::new();
+    let lines: String = support::MAIN.split_inclusive('\n').flat_map(|line| ["-", line]).collect();
+    let bytes =
+        format!("--- a/fs/main.c\n+++ /dev/null\n@@ -1,{} +0,0 @@\n{lines}", support::MAIN.lines().count());
+    let outcome =
+        build(&kernel, &[PatchFile { name: "gone.patch".to_owned(), bytes: bytes.into_bytes() }]).unwrap();
+    assert!(outcome.units[0].patched.is_none() && !outcome.units[0].plain.is_empty());
+}
+
+#[test]
+fn a_tree_that_a_killed_run_left_is_made_anew() {
+    let kernel = Kernel::new();
+    assert!(!prepare(&kernel.target, &|_| ()).unwrap().was_ready);
+    assert!(prepare(&kernel.target, &|_| ()).unwrap().was_ready);
+    fs::remove_file(kernel.target.derived.join("database.json")).unwrap();
+    fs::remove_dir_all(kernel.target.derived.join("tree/fs")).unwrap();
+    assert!(!prepare(&kernel.target, &|_| ()).unwrap().was_ready);
+    assert!(kernel.target.derived.join("tree/fs/main.c").exists());
+}
+
+#[test]
+fn two_at_once_prepare_once() {
+    let kernel = Kernel::new();
+    let ready: Vec<bool> = std::thread::scope(|scope| {
+        let threads: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| prepare(&kernel.target, &|_| ()).unwrap().was_ready)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(ready.iter().filter(|ready| **ready).count(), 1, "{ready:?}");
+}
+
+#[test]
+fn another_compiler_is_refused() {
+    let mut kernel = Kernel::new();
+    kernel.target.compiler_text = "gcc-4 (Debian) 4.8.0".to_owned();
+    let error = prepare(&kernel.target, &|_| ()).unwrap_err();
+    assert!(matches!(error, CompileError::CompilerDiffers { .. }));
+    assert_eq!(error.code(), Code::CompilerDiffers);
+}
+
+#[test]
+fn headers_of_another_configuration_are_refused() {
+    let mut kernel = Kernel::new();
+    let headers = kernel.folder.path().join("headers");
+    write(&headers, "include/generated/autoconf.h", "");
+    write(&headers, "include/config/auto.conf", "CONFIG_STEP=y\nCONFIG_OTHER=y\n");
+    kernel.target.headers = Some(headers);
+    let error = prepare(&kernel.target, &|_| ()).unwrap_err();
+    assert_eq!(error.code(), Code::PrepareFailed);
+    assert!(error.to_string().contains("CONFIG_NAME, CONFIG_OTHER"), "{error}");
+}
