@@ -6,7 +6,7 @@ use crate::refer::{self, Wrong};
 use crate::shipped::{Contents, Shipped};
 use crate::show;
 use crate::unit::{Stretch, Unit, is_merged};
-use kmend_object::{Binding, Relocation, SectionId, SymbolId, SymbolKind, elf};
+use kmend_object::{Binding, Relocation, Section, SectionId, elf};
 use std::ops::Range;
 
 /// Sections that a tool fills in after the compiler: `resolve_btfids` writes type numbers (since 5.10,
@@ -31,6 +31,8 @@ pub(crate) enum What<'a> {
     Reference(&'a Relocation, Wrong),
     /// A reference where the unit has none.
     Surplus,
+    /// Nothing but its place: the symbol of this name is elsewhere.
+    Misplaced,
     /// The shipped kernel ends before.
     Missing,
 }
@@ -171,9 +173,9 @@ fn function(
 ) -> Option<FunctionMatch> {
     let expected = placement.base(section).map(|base| base.wrapping_add(stretch.range.start));
     let address = expected.map(|expected| address_of(unit, shipped, stretch, expected));
-    let outcome = match address {
+    let outcome = match expected.zip(address) {
         None => not_placed(unit, placement, section),
-        Some(address) => compare(unit, shipped, placement, section, stretch, address),
+        Some(places) => compare(unit, shipped, placement, section, stretch, places),
     };
     // What lies between functions is padding, which is compared like all else but not worth a row.
     if stretch.symbol.is_none() && !matches!(outcome, Outcome::Differs(_)) {
@@ -221,25 +223,21 @@ fn compare(
     placement: &Placement,
     section: SectionId,
     stretch: &Stretch,
-    address: u64,
+    (expected, address): (u64, u64),
 ) -> Outcome {
     let found = differences(unit, shipped, placement, section, &stretch.range, address, 1);
-    if let Some(finding) = found.first() {
-        let shown = show::difference(unit, shipped, section, &stretch.range, address, finding);
+    let finding = found.into_iter().next().or_else(|| {
+        let misplaced = unit.is_misplaced(stretch.symbol?, expected) || address != expected;
+        misplaced.then_some(Finding { offset: stretch.range.start, what: What::Misplaced })
+    });
+    if let Some(finding) = finding {
+        let shown = show::difference(unit, shipped, section, &stretch.range, address, &finding);
         return Outcome::Differs(Difference { function: name(unit, section, stretch), ..shown });
     }
     match stretch.symbol {
-        Some(symbol) if is_overridden(unit, symbol, address) => Outcome::Overridden,
+        Some(symbol) if unit.is_overridden(symbol, address) => Outcome::Overridden,
         _ => Outcome::Equal,
     }
-}
-
-/// Whether the definition of another unit is in force: the name is in the kernel, but not here.
-pub(crate) fn is_overridden(unit: &Unit<'_>, symbol: SymbolId, address: u64) -> bool {
-    let named = unit.named(symbol);
-    unit.object.symbol(symbol).binding == Binding::Weak
-        && !named.is_empty()
-        && named.iter().all(|named| named.address != address)
 }
 
 fn name(unit: &Unit<'_>, section: SectionId, stretch: &Stretch) -> String {
@@ -249,42 +247,40 @@ fn name(unit: &Unit<'_>, section: SectionId, stretch: &Stretch) -> String {
     }
 }
 
-/// Every section of data of the unit that the linker keeps as it is.
+/// Every section of the unit that is not judged function by function: data, and code without symbols, such
+/// as the replacements of alternatives.
 pub(crate) fn sections(unit: &Unit<'_>, shipped: &dyn Shipped, placement: &Placement) -> Vec<SectionMatch> {
-    let data = unit.kept().filter(|(_, section)| !section.is_code() && !is_merged(section));
-    data.map(|(id, section)| {
+    let by_function = |id, section: &Section| section.is_code() && !unit.symbols(id).is_empty();
+    let rest = unit.kept().filter(|&(id, section)| !is_merged(section) && !by_function(id, section));
+    rest.map(|(id, section)| {
         let address = placement.base(id);
-        let comparable = section.kind != elf::SHT_NOBITS && !FILLED_IN.contains(&section.name.as_str());
-        let differs = address
-            .filter(|_| comparable)
-            .and_then(|base| differing_data(unit, shipped, placement, id, base));
         SectionMatch {
             name: section.name.clone(),
             address: address.map(|address| shipped.shown(address)),
-            differs,
+            differs: address.and_then(|base| differing(unit, shipped, placement, id, base)),
         }
     })
     .collect()
 }
 
-fn differing_data(
+/// What of a section that is placed differs; `None` if it has no contents to compare.
+fn differing(
     unit: &Unit<'_>,
     shipped: &dyn Shipped,
     placement: &Placement,
-    section: SectionId,
+    id: SectionId,
     base: u64,
 ) -> Option<Vec<String>> {
-    let size = unit.object.section(section).size;
-    if shipped.contents(base, size) == Contents::Zeros {
-        return None;
-    }
+    let section = unit.object.section(id);
+    let comparable = section.kind != elf::SHT_NOBITS
+        && !FILLED_IN.contains(&section.name.as_str())
+        && shipped.contents(base, section.size) != Contents::Zeros;
     let differs = |stretch: &Stretch| {
         let at = base.wrapping_add(stretch.range.start);
-        !differences(unit, shipped, placement, section, &stretch.range, at, 1).is_empty()
+        stretch.symbol.is_some_and(|symbol| unit.is_misplaced(symbol, at))
+            || (comparable && !differences(unit, shipped, placement, id, &stretch.range, at, 1).is_empty())
     };
-    let stretches = unit.stretches(section).into_iter();
-    let is_datum = |stretch: &Stretch| {
-        stretch.symbol.is_none_or(|symbol| unit.object.symbol(symbol).kind != SymbolKind::Section)
-    };
-    Some(stretches.filter(is_datum).filter(differs).map(|stretch| name(unit, section, &stretch)).collect())
+    let stretches = unit.stretches(id).into_iter().filter(differs);
+    let names: Vec<_> = stretches.map(|stretch| name(unit, id, &stretch)).collect();
+    (comparable || !names.is_empty()).then_some(names)
 }

@@ -1,6 +1,5 @@
 //! Where the unit's symbols are.
 
-use crate::compare::is_overridden;
 use crate::matched::Located;
 use crate::names::is_label;
 use crate::place::Placement;
@@ -81,7 +80,7 @@ fn address(
                 return None;
             }
             let here = placement.base(section)?.wrapping_add(unit.object.symbol(id).value);
-            if is_overridden(unit, id, here) { in_force(unit, id, references()) } else { Some(here) }
+            if unit.is_overridden(id, here) { in_force(unit, id, references()) } else { Some(here) }
         }
         Place::Undefined | Place::Common => in_force(unit, id, references()),
         Place::Absolute | Place::Livepatch => None,

@@ -14,7 +14,7 @@ const SHOWN: usize = 3;
 pub struct Matched {
     /// Every function of the unit, in the order of its sections and offsets.
     pub functions: Vec<FunctionMatch>,
-    /// The unit's sections of data.
+    /// The unit's sections of data, and those of code without symbols.
     pub sections: Vec<SectionMatch>,
     /// Every symbol of the unit, defined or referred to, whose place in the kernel is proven; by its name in
     /// the unit.
@@ -50,7 +50,9 @@ pub enum Outcome {
     Dropped,
     /// Its section was not found in the kernel.
     Absent,
-    /// Its section fits into the kernel at several places equally well.
+    /// Its section is in the kernel as it was compiled, but at several places: which of them is this unit's
+    /// cannot be told. An `inline` function that several units define as their own is such. It has no
+    /// [`Located`]: whoever needs its position must refuse.
     Ambiguous {
         /// How many.
         places: usize,
@@ -74,7 +76,7 @@ pub struct Difference {
     pub why: String,
 }
 
-/// A section of data of the unit.
+/// A section of the unit that is not judged function by function.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SectionMatch {
     /// Its name.
@@ -173,11 +175,9 @@ impl Matched {
 
 fn reason(outcome: &Outcome) -> Option<(Code, String)> {
     match outcome {
-        Outcome::Equal | Outcome::Overridden | Outcome::Dropped => None,
+        // Equal at all of its places: only its position is not known, and `locate` does not give one.
+        Outcome::Equal | Outcome::Overridden | Outcome::Dropped | Outcome::Ambiguous { .. } => None,
         Outcome::Absent => Some((Code::NotInImage, "the image does not contain it".into())),
-        Outcome::Ambiguous { places } => {
-            Some((Code::AmbiguousSymbol, format!("the image holds it equally well at {places} places")))
-        }
         Outcome::Differs(difference) => {
             Some((Code::ImageDiffers, format!("at offset {:#x}: {}", difference.offset, difference.why)))
         }

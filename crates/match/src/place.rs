@@ -63,6 +63,8 @@ pub(crate) fn place(unit: &Unit<'_>, shipped: &dyn Shipped) -> Placement {
     search.follow();
     search.by_tables();
     search.follow();
+    // Code that fits at several places may fit at one only now that more is known of what it refers to.
+    search.by_names(true);
     search.by_names(false);
     search.follow();
     search.finish()
@@ -135,8 +137,9 @@ impl Search<'_> {
         fits.sort_unstable();
         let Some(&(least, base)) = fits.first() else { return Best::Nowhere };
         match fits.iter().filter(|&&(fit, _)| fit == least).count() {
-            1 => Best::One(base),
-            several => Best::Several(several),
+            several @ 2.. if least == 0 => Best::Several(several),
+            // It differs everywhere; one place is as good as the other to show how.
+            _ => Best::One(base),
         }
     }
 
@@ -150,7 +153,7 @@ impl Search<'_> {
                 .claims
                 .iter()
                 .filter(|&(&section, _)| self.placement.base(section).is_none())
-                .filter_map(|(&section, claims)| Some((section, most_claimed(claims)?)))
+                .filter_map(|(&section, claims)| Some((section, self.best_claim(section, claims)?)))
                 .collect();
             if found.is_empty() {
                 return;
@@ -159,6 +162,28 @@ impl Search<'_> {
                 self.set(section, address);
             }
         }
+    }
+
+    /// The claimed address at which most of the section's symbols are; without symbols, the one with most
+    /// claims. A single reference to another member of a structure must not move the whole section: the names
+    /// have a say even where all claims agree.
+    fn best_claim(&self, section: SectionId, claims: &BTreeMap<u64, usize>) -> Option<u64> {
+        let most = most_claimed(claims)?;
+        let symbols = self.unit.symbols(section).iter();
+        let nameable = symbols.filter(|&&id| !self.unit.named(id).is_empty()).count();
+        if self.unit.hits(section, most) == nameable {
+            return Some(most);
+        }
+        let named = match self.best_by_names(section) {
+            Best::One(address) => Some(address),
+            Best::Several(_) | Best::Nowhere => None,
+        };
+        let candidates = claims.keys().copied().chain(named);
+        let rated = |address: u64| {
+            let claimed = claims.get(&address).copied().unwrap_or_default();
+            ((self.unit.hits(section, address), claimed, std::cmp::Reverse(address)), address)
+        };
+        candidates.map(rated).max().map(|(_, address)| address)
     }
 
     fn collect(&mut self, section: SectionId) {

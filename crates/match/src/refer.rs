@@ -64,25 +64,22 @@ pub(crate) fn check(
         }
         Place::Section(section) => {
             let expected = placement.base(section).map(|base| base.wrapping_add(symbol.value));
-            let overridden = symbol.binding == Binding::Weak && is_named(unit, relocation.symbol, target);
+            let named = unit.named(relocation.symbol);
+            let overridden =
+                symbol.binding == Binding::Weak && named.iter().any(|named| named.address == target);
             overridden || expected.is_none_or(|expected| expected == target)
         }
         Place::Undefined | Place::Common => {
             let absent = symbol.binding == Binding::Weak && target == 0;
             match unit.named(relocation.symbol) {
                 [] => absent || placement.unnamed(relocation.symbol).is_none_or(|known| known == target),
-                _ => absent || is_named(unit, relocation.symbol, target),
+                _ => absent || unit.may_be_at(relocation.symbol, target),
             }
         }
         Place::Absolute => symbol.value == target,
         Place::Livepatch => false,
     };
     if is_right { Ok(()) } else { elsewhere }
-}
-
-/// Whether the shipped kernel has a symbol of this name at this address.
-fn is_named(unit: &Unit<'_>, symbol: SymbolId, address: u64) -> bool {
-    unit.named(symbol).iter().any(|named| named.address == address)
 }
 
 fn check_constant(

@@ -38,6 +38,7 @@ fn why(unit: &Unit<'_>, shipped: &dyn Shipped, finding: &Finding<'_>) -> String 
     match &finding.what {
         What::Byte => "another instruction".into(),
         What::Surplus => "a reference where the source makes none".into(),
+        What::Misplaced => "the kernel has the symbol of this name elsewhere".into(),
         What::Missing => "the kernel's section ends before it".into(),
         What::Reference(relocation, Wrong::Missing) => {
             format!("no reference to {}", refer::describe(unit, relocation))

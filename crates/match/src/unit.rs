@@ -4,7 +4,7 @@ use crate::error::MatchError;
 use crate::names::is_label;
 use crate::shipped::{Named, Shipped};
 use crate::sites::{self, Site};
-use kmend_object::{Object, Place, Relocation, Section, SectionId, SymbolId, SymbolKind, elf};
+use kmend_object::{Binding, Object, Place, Relocation, Section, SectionId, SymbolId, SymbolKind, elf};
 use std::ops::Range;
 
 /// A unit with what the stages look up again and again.
@@ -97,6 +97,39 @@ impl<'a> Unit<'a> {
     /// The shipped symbols that have this symbol's name.
     pub(crate) fn named(&self, symbol: SymbolId) -> &[Named] {
         self.named.get(symbol.index()).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether the kernel that ships may have this symbol at this address: it has one of this name there, or
+    /// none of this name at all. Where it has global ones of the name, a global or undefined symbol is one of
+    /// those.
+    pub(crate) fn may_be_at(&self, symbol: SymbolId, address: u64) -> bool {
+        let named = self.named(symbol);
+        let local = self.object.symbol(symbol).binding == Binding::Local;
+        let only_global = !local && named.iter().any(|named| named.global);
+        let mut candidates = named.iter().filter(|named| !only_global || named.global);
+        named.is_empty() || candidates.any(|named| named.address == address)
+    }
+
+    /// Whether the kernel that ships has the symbol of this name elsewhere only. A weak one may: another
+    /// unit's definition overrides it.
+    pub(crate) fn is_misplaced(&self, symbol: SymbolId, address: u64) -> bool {
+        self.object.symbol(symbol).binding != Binding::Weak && !self.may_be_at(symbol, address)
+    }
+
+    /// Whether the definition of another unit is in force: the name is in the kernel, but not here.
+    pub(crate) fn is_overridden(&self, symbol: SymbolId, address: u64) -> bool {
+        self.object.symbol(symbol).binding == Binding::Weak && !self.may_be_at(symbol, address)
+    }
+
+    /// How many of a section's symbols the shipped kernel has where this address of the section puts them.
+    pub(crate) fn hits(&self, section: SectionId, base: u64) -> usize {
+        let symbols = self.symbols(section).iter();
+        symbols
+            .filter(|&&id| {
+                let address = base.wrapping_add(self.object.symbol(id).value);
+                self.named(id).iter().any(|named| named.address == address)
+            })
+            .count()
     }
 
     /// A section cut at its symbols: each with its size, and the rest between them. Aliases, and symbols in
