@@ -1,1 +1,27 @@
-//! The running system's livepatches: load, wait, unload, list
+//! The running system's livepatches: load, wait, unload, list, and say what holds a transition.
+//!
+//! Everything is read below a root folder, `/` for the running system, so that the tests look at trees of
+//! their own. The two system calls that change something, and only they, go through [`modules::ModuleCalls`].
+//!
+//! The interface is Linux's, Documentation/ABI/testing/sysfs-kernel-livepatch, since Linux 5.1; a file that
+//! a kernel does not have yet (`patched` came with 6.1, `replace` with 6.11) is `None`.
+//!
+//! Architecture invariant: nothing here knows how a livepatch was built.
+
+mod error;
+mod kernel_log;
+mod load;
+mod modules;
+mod patches;
+mod system;
+mod tasks;
+mod unload;
+
+pub use error::LiveError;
+pub use load::{LoadOptions, Loaded};
+pub use patches::{LoadedPatch, PatchedFunction, PatchedObject};
+pub use system::System;
+pub use tasks::Blocker;
+
+#[cfg(test)]
+mod fake;

@@ -1,0 +1,155 @@
+//! Why a livepatch could not be loaded, unloaded or looked at.
+
+use crate::tasks::Blocker;
+use kmend_kernel::KernelError;
+use kmend_refusal::{Code, Coded};
+use std::fmt::Write;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Blockers that a message names; all are in the value.
+const NAMED_BLOCKERS: usize = 8;
+
+/// What went wrong on the running system.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// A file could not be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The module's file could not be read.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The right to do it is missing.
+    #[error("{0} needs root")]
+    NotRoot(String),
+    /// The kernel has no livepatches at all.
+    #[error("{path} does not exist", path = .0.display())]
+    NoLivepatch(PathBuf),
+    /// No name of a module.
+    #[error("`{0}` is not the name of a module")]
+    Name(String),
+    /// A module, but no livepatch; or one that must be unpacked first.
+    #[error("{what}: {why}")]
+    NotALivepatch {
+        /// The file or module.
+        what: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// For a kernel other than the running one.
+    #[error("{name} is for {built_for}, but {running} is running")]
+    WrongKernel {
+        /// The module.
+        name: String,
+        /// The release in its `vermagic`.
+        built_for: String,
+        /// `uname -r`.
+        running: String,
+    },
+    /// It is loaded and enabled.
+    #[error("{0} is loaded")]
+    AlreadyLoaded(String),
+    /// It is not there.
+    #[error("{0} is not loaded")]
+    NotLoaded(String),
+    /// A transition is under way, of this livepatch or of another.
+    #[error("{name} must wait: {other} is in transition")]
+    TransitionBusy {
+        /// The livepatch that was asked for.
+        name: String,
+        /// The livepatch in transition.
+        other: String,
+    },
+    /// The kernel said no.
+    #[error("{name}: {why} ({errno}){log}", log = lines(.log))]
+    KernelRefused {
+        /// The module.
+        name: String,
+        /// What the errno means here.
+        why: &'static str,
+        /// The errno in words.
+        errno: io::Error,
+        /// The kernel's own lines about it.
+        log: Vec<String>,
+    },
+    /// The livepatch is disabled, but something holds its module.
+    #[error(
+        "{name} is disabled, but its module is still in use ({references} references): was its transition forced?"
+    )]
+    ModuleHeld {
+        /// The module.
+        name: String,
+        /// Its reference count.
+        references: u64,
+    },
+    /// Tasks stay in the old state.
+    #[error("{name}: the transition is not over after {seconds} s{tasks}", tasks = task_lines(.blockers))]
+    TransitionStalled {
+        /// The livepatch.
+        name: String,
+        /// How long it was awaited, in seconds.
+        seconds: u64,
+        /// The tasks that hold it, as far as they can be seen.
+        blockers: Vec<Blocker>,
+    },
+    /// A file in sysfs or procfs holds something else than the kernel writes.
+    #[error("{path} holds `{found}`", path = path.display())]
+    SysfsFormat {
+        /// The file.
+        path: PathBuf,
+        /// What it holds.
+        found: String,
+    },
+}
+
+impl LiveError {
+    /// An error at a file; a missing right is told apart.
+    pub(crate) fn at(path: &Path, source: io::Error) -> LiveError {
+        if source.kind() == io::ErrorKind::PermissionDenied {
+            LiveError::NotRoot(path.display().to_string())
+        } else {
+            LiveError::Io { path: path.to_owned(), source }
+        }
+    }
+}
+
+impl Coded for LiveError {
+    fn code(&self) -> Code {
+        match self {
+            LiveError::Io { .. } => Code::Io,
+            LiveError::Kernel(error) => error.code(),
+            LiveError::NotRoot(_) => Code::NotRoot,
+            LiveError::NoLivepatch(_) => Code::NoLivepatch,
+            LiveError::Name(_) => Code::Usage,
+            LiveError::NotALivepatch { .. } => Code::NotALivepatch,
+            LiveError::WrongKernel { .. } => Code::WrongKernel,
+            LiveError::AlreadyLoaded(_) => Code::AlreadyLoaded,
+            LiveError::NotLoaded(_) => Code::NotLoaded,
+            LiveError::TransitionBusy { .. } => Code::TransitionBusy,
+            LiveError::KernelRefused { .. } | LiveError::ModuleHeld { .. } => Code::KernelRefused,
+            LiveError::TransitionStalled { .. } => Code::TransitionStalled,
+            LiveError::SysfsFormat { .. } => Code::SysfsFormat,
+        }
+    }
+}
+
+fn lines(lines: &[String]) -> String {
+    lines.iter().fold(String::new(), |text, line| format!("{text}\n  {line}"))
+}
+
+fn task_lines(blockers: &[Blocker]) -> String {
+    let mut text = String::new();
+    for blocker in blockers.iter().take(NAMED_BLOCKERS) {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n  {blocker}");
+    }
+    if blockers.len() > NAMED_BLOCKERS {
+        let _ = write!(text, "\n  and {} more", blockers.len() - NAMED_BLOCKERS);
+    }
+    text
+}

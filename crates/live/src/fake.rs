@@ -1,0 +1,157 @@
+//! A tree that looks like /sys and /proc, and a kernel that changes it, for the tests.
+
+use crate::modules::ModuleCalls;
+use crate::system::System;
+use kmend_kernel::Module;
+use kmend_object::{Object, Section, elf};
+use rustix::io::Errno;
+use std::cell::RefCell;
+use std::ffi::CStr;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use tempfile::TempDir;
+
+/// The release of the fake kernel.
+pub(crate) const RELEASE: &str = "6.1.0-test";
+
+/// A fake system.
+pub(crate) struct Fake {
+    root: TempDir,
+    state: Rc<RefCell<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    calls: Vec<String>,
+    refusal: Option<Errno>,
+    stalls: bool,
+}
+
+impl Fake {
+    /// A kernel with livepatch support and without livepatches.
+    pub(crate) fn new() -> Fake {
+        let fake = Fake { root: tempfile::tempdir().unwrap(), state: Rc::default() };
+        fake.folder("sys/kernel/livepatch");
+        fake.folder("proc");
+        fake.write("proc/sys/kernel/osrelease", &format!("{RELEASE}\n"));
+        fake
+    }
+
+    pub(crate) fn system(&self) -> System {
+        let calls = FakeKernel { root: self.root.path().to_owned(), state: self.state.clone() };
+        System::with_calls(self.root.path(), Box::new(calls))
+    }
+
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
+        self.root.path().join(below)
+    }
+
+    pub(crate) fn folder(&self, below: &str) {
+        fs::create_dir_all(self.path(below)).unwrap();
+    }
+
+    pub(crate) fn write(&self, below: &str, text: &str) {
+        write(&self.path(below), text);
+    }
+
+    pub(crate) fn read(&self, below: &str) -> String {
+        fs::read_to_string(self.path(below)).unwrap()
+    }
+
+    /// A file outside of the fake kernel's folders.
+    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    pub(crate) fn patch(&self, name: &str, enabled: bool, transition: bool) {
+        write_patch(self.root.path(), name, enabled, transition);
+    }
+
+    pub(crate) fn module(&self, name: &str, references: u32) {
+        self.write(&format!("sys/module/{name}/refcnt"), &format!("{references}\n"));
+    }
+
+    pub(crate) fn task(&self, pid: u32, tid: u32, comm: &str, flags: u64, patch_state: &str, stack: &str) {
+        let task = format!("proc/{pid}/task/{tid}");
+        self.write(&format!("{task}/comm"), &format!("{comm}\n"));
+        self.write(&format!("{task}/stat"), &format!("{tid} ({comm}) S 2 0 0 0 -1 {flags} 0 0\n"));
+        self.write(&format!("{task}/patch_state"), patch_state);
+        self.write(&format!("{task}/stack"), stack);
+    }
+
+    /// From now on transitions do not end.
+    pub(crate) fn stall(&self) {
+        self.state.borrow_mut().stalls = true;
+    }
+
+    /// From now on modules are refused.
+    pub(crate) fn refuse(&self, errno: Errno) {
+        self.state.borrow_mut().refusal = Some(errno);
+    }
+
+    /// The system calls so far.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.state.borrow().calls.clone()
+    }
+}
+
+struct FakeKernel {
+    root: PathBuf,
+    state: Rc<RefCell<State>>,
+}
+
+impl ModuleCalls for FakeKernel {
+    fn insert(&self, mut file: &File) -> Result<(), Errno> {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).unwrap();
+        let module = Module::parse(&bytes).unwrap();
+        let mut state = self.state.borrow_mut();
+        state.calls.push(format!("insert {}", module.name()));
+        if let Some(errno) = state.refusal {
+            return Err(errno);
+        }
+        write(&self.root.join("sys/module").join(module.name()).join("refcnt"), "1\n");
+        write_patch(&self.root, module.name(), true, state.stalls);
+        Ok(())
+    }
+
+    fn remove(&self, name: &CStr) -> Result<(), Errno> {
+        let name = name.to_str().unwrap();
+        self.state.borrow_mut().calls.push(format!("remove {name}"));
+        fs::remove_dir_all(self.root.join("sys/module").join(name)).map_err(|_| Errno::NOENT)
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+fn write_patch(root: &Path, name: &str, enabled: bool, transition: bool) {
+    let folder = root.join("sys/kernel/livepatch").join(name);
+    write(&folder.join("enabled"), &format!("{}\n", u8::from(enabled)));
+    write(&folder.join("transition"), &format!("{}\n", u8::from(transition)));
+}
+
+/// The bytes of a module.
+pub(crate) fn module(name: &str, release: &str, livepatch: bool) -> Vec<u8> {
+    let mut modinfo = format!("name={name}\0vermagic={release} SMP mod_unload \0");
+    if livepatch {
+        modinfo.push_str("livepatch=Y\0");
+    }
+    let mut object = Object::new();
+    object.add_section(Section {
+        name: ".modinfo".into(),
+        kind: elf::SHT_PROGBITS,
+        flags: elf::SHF_ALLOC,
+        align: 1,
+        size: modinfo.len() as u64,
+        data: modinfo.into_bytes(),
+        ..Section::default()
+    });
+    object.write().unwrap()
+}

@@ -1,0 +1,87 @@
+//! The kernel's own words about what was just done.
+
+use rustix::fs::{Mode, OFlags, SeekFrom};
+use rustix::io::Errno;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// Records that are read at most, and lines that are kept.
+const MOST_RECORDS: usize = 4096;
+const MOST_LINES: usize = 40;
+/// The longest record (Linux, kernel/printk: `PRINTK_MESSAGE_MAX` is 2048; 8192 before 6.4), in bytes.
+const LONGEST_RECORD: usize = 8192;
+
+/// What a line must hold to be about a module, unless it holds the module's name.
+const SUBJECTS: [&str; 6] =
+    ["livepatch", "module", "Lockdown", "relocation", "Unknown symbol", "version magic"];
+
+/// The kernel's log from a moment on. Without the right to read it, it is empty.
+pub(crate) struct KernelLog {
+    device: Option<OwnedFd>,
+}
+
+impl KernelLog {
+    /// The log from now on. `path` is that of /dev/kmsg.
+    pub(crate) fn from_now(path: &Path) -> KernelLog {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let device = rustix::fs::open(path, flags, Mode::empty()).ok();
+        let device = device.filter(|device| rustix::fs::seek(device, SeekFrom::End(0)).is_ok());
+        KernelLog { device }
+    }
+
+    /// The lines since then that are about a module.
+    pub(crate) fn about(&self, module: &str) -> Vec<String> {
+        let Some(device) = &self.device else { return Vec::new() };
+        let mut lines = Vec::new();
+        let mut record = vec![0; LONGEST_RECORD];
+        for _ in 0..MOST_RECORDS {
+            match rustix::io::read(device, &mut record) {
+                // EPIPE: records were lost; the next read goes on behind them.
+                Err(Errno::INTR | Errno::PIPE) => {}
+                Ok(length @ 1..) => {
+                    lines.extend(message(&record[..length]).filter(|line| is_about(line, module)));
+                }
+                Ok(0) | Err(_) => break,
+            }
+        }
+        lines.truncate(MOST_LINES);
+        lines
+    }
+}
+
+/// The text of a record: `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT`, then lines that begin with a space
+/// (Linux, Documentation/ABI/testing/dev-kmsg).
+fn message(record: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(record);
+    let (_, message) = text.split_once(';')?;
+    message.lines().next().map(str::to_owned)
+}
+
+fn is_about(line: &str, module: &str) -> bool {
+    line.contains(module) || SUBJECTS.iter().any(|subject| line.contains(subject))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_holds_one_message() {
+        let record = b"6,339,5140900,-;livepatch: enabling patch 'x'\n SUBSYSTEM=module\n";
+        assert_eq!(message(record).unwrap(), "livepatch: enabling patch 'x'");
+        assert_eq!(message(b"no record"), None);
+    }
+
+    #[test]
+    fn lines_about_other_things_are_left_out() {
+        assert!(is_about("livepatch: symbol 'f' not found in symbol table", "fix"));
+        assert!(is_about("fix: disagrees about version of symbol module_layout", "fix"));
+        assert!(is_about("Lockdown: insmod: unsigned loading is restricted", "fix"));
+        assert!(!is_about("eth0: link up", "fix"));
+    }
+
+    #[test]
+    fn without_the_device_there_are_no_lines() {
+        assert!(KernelLog::from_now(Path::new("/nonexistent")).about("x").is_empty());
+    }
+}

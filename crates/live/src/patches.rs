@@ -1,0 +1,149 @@
+//! The livepatches that are there, as sysfs shows them.
+
+use crate::error::LiveError;
+use crate::system::{System, check_name, folders_in, read_flag};
+use serde::Serialize;
+use std::path::Path;
+
+/// A livepatch of the running kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LoadedPatch {
+    /// The name of its module.
+    pub name: String,
+    /// Whether tasks are, or are being moved, to its code.
+    pub enabled: bool,
+    /// Whether tasks are still being moved, in either direction.
+    pub transition: bool,
+    /// Whether it replaces the ones before it; `None` before Linux 6.11.
+    pub replace: Option<bool>,
+    /// The patched objects, by name.
+    pub objects: Vec<PatchedObject>,
+}
+
+/// vmlinux or a module, with its patched functions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PatchedObject {
+    /// `vmlinux` or the module's name.
+    pub name: String,
+    /// Whether the object is loaded and patched; `None` before Linux 6.1.
+    pub patched: Option<bool>,
+    /// The functions, by name.
+    pub functions: Vec<PatchedFunction>,
+}
+
+/// A patched function.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct PatchedFunction {
+    /// The name of the function that is replaced.
+    pub name: String,
+    /// Which of the symbols of that name in its object, counted from 1.
+    pub position: u64,
+}
+
+impl System {
+    /// All livepatches, by name.
+    pub fn patches(&self) -> Result<Vec<LoadedPatch>, LiveError> {
+        let folder = self.livepatches();
+        if !folder.is_dir() {
+            return Err(LiveError::NoLivepatch(folder));
+        }
+        let mut patches = Vec::new();
+        for name in folders_in(&folder)? {
+            patches.extend(self.patch(&name)?);
+        }
+        Ok(patches)
+    }
+
+    /// One livepatch; `None` if it is not there, or goes while it is looked at.
+    pub fn patch(&self, name: &str) -> Result<Option<LoadedPatch>, LiveError> {
+        check_name(name)?;
+        let folder = self.livepatch(name);
+        let Some(enabled) = read_flag(&folder.join("enabled"))? else { return Ok(None) };
+        let Some(transition) = read_flag(&folder.join("transition"))? else { return Ok(None) };
+        let replace = read_flag(&folder.join("replace"))?;
+        let mut objects = Vec::new();
+        for object in folders_in(&folder)? {
+            objects.push(read_object(&folder.join(&object), object)?);
+        }
+        Ok(Some(LoadedPatch { name: name.to_owned(), enabled, transition, replace, objects }))
+    }
+}
+
+fn read_object(folder: &Path, name: String) -> Result<PatchedObject, LiveError> {
+    let patched = read_flag(&folder.join("patched"))?;
+    let mut functions = Vec::new();
+    for entry in folders_in(folder)? {
+        let function = parse_function(&entry);
+        functions.push(function.ok_or(LiveError::SysfsFormat { path: folder.to_owned(), found: entry })?);
+    }
+    functions.sort();
+    Ok(PatchedObject { name, patched, functions })
+}
+
+/// `NAME,POSITION`.
+fn parse_function(entry: &str) -> Option<PatchedFunction> {
+    let (name, position) = entry.rsplit_once(',')?;
+    Some(PatchedFunction { name: name.to_owned(), position: position.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+
+    #[test]
+    fn a_livepatch_is_read_with_its_objects() {
+        let fake = Fake::new();
+        fake.patch("livepatch_x", true, false);
+        fake.write("sys/kernel/livepatch/livepatch_x/replace", "0\n");
+        fake.folder("sys/kernel/livepatch/livepatch_x/vmlinux/b.isra.0,2");
+        fake.folder("sys/kernel/livepatch/livepatch_x/vmlinux/a,1");
+        fake.write("sys/kernel/livepatch/livepatch_x/vmlinux/patched", "1\n");
+        fake.folder("sys/kernel/livepatch/livepatch_x/zram");
+        let function = |name: &str, position| PatchedFunction { name: name.into(), position };
+        let patch = LoadedPatch {
+            name: "livepatch_x".into(),
+            enabled: true,
+            transition: false,
+            replace: Some(false),
+            objects: vec![
+                PatchedObject {
+                    name: "vmlinux".into(),
+                    patched: Some(true),
+                    functions: vec![function("a", 1), function("b.isra.0", 2)],
+                },
+                PatchedObject { name: "zram".into(), patched: None, functions: vec![] },
+            ],
+        };
+        assert_eq!(fake.system().patches().unwrap(), [patch]);
+    }
+
+    #[test]
+    fn without_livepatches_the_list_is_empty_and_without_support_it_is_an_error() {
+        let fake = Fake::new();
+        assert_eq!(fake.system().patches().unwrap(), []);
+        std::fs::remove_dir(fake.path("sys/kernel/livepatch")).unwrap();
+        assert!(matches!(fake.system().patches(), Err(LiveError::NoLivepatch(_))));
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_write_is_an_error_that_names_the_file() {
+        let fake = Fake::new();
+        fake.patch("x", true, false);
+        fake.write("sys/kernel/livepatch/x/enabled", "yes\n");
+        let error = fake.system().patches().unwrap_err().to_string();
+        assert!(error.ends_with("livepatch/x/enabled holds `yes`"), "{error}");
+        fake.write("sys/kernel/livepatch/x/enabled", "1\n");
+        fake.folder("sys/kernel/livepatch/x/vmlinux/no_position");
+        assert!(matches!(fake.system().patches(), Err(LiveError::SysfsFormat { .. })));
+    }
+
+    #[test]
+    fn a_livepatch_that_goes_is_not_there() {
+        let fake = Fake::new();
+        fake.folder("sys/kernel/livepatch/going");
+        assert_eq!(fake.system().patches().unwrap(), []);
+        assert_eq!(fake.system().patch("other").unwrap(), None);
+        assert!(matches!(fake.system().patch("../x"), Err(LiveError::Name(_))));
+    }
+}

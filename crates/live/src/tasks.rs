@@ -1,0 +1,199 @@
+//! The tasks that hold a transition.
+
+use crate::error::LiveError;
+use crate::patches::LoadedPatch;
+use crate::system::{System, folders_in, read, read_if_there};
+use serde::Serialize;
+use std::fmt;
+use std::path::Path;
+
+/// `PF_KTHREAD` in the flags of /proc/PID/stat (Linux, include/linux/sched.h).
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// A task that is still in the old state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Blocker {
+    /// The process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// The thread's name, at most 15 bytes.
+    pub comm: String,
+    /// The process's command line, with spaces between the arguments; empty for a kernel thread.
+    pub command_line: String,
+    /// Whether it is a thread of the kernel, which no signal moves.
+    pub kernel_thread: bool,
+    /// 0 unpatched, 1 patched (/proc/PID/patch_state).
+    pub patch_state: i32,
+    /// What it does in the kernel, innermost first; empty if it runs or the right to see it is missing.
+    pub stack: Vec<String>,
+    /// The innermost function of the livepatch, or replaced by it, on that stack.
+    pub patched_function_on_stack: Option<String>,
+}
+
+impl fmt::Display for Blocker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.kernel_thread { "kernel thread" } else { "task" };
+        write!(f, "{kind} {} ({})", self.tid, self.comm)?;
+        match (&self.patched_function_on_stack, self.stack.first()) {
+            (Some(function), _) => write!(f, " is in {function}"),
+            (None, Some(top)) => write!(f, " is in {}", function_of(top)),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl System {
+    /// The tasks that hold the transition of a livepatch; none if it is in no transition. Idle tasks hold
+    /// transitions too, but are not visible.
+    pub fn blocking(&self, name: &str) -> Result<Vec<Blocker>, LiveError> {
+        let Some(patch) = self.patch(name)? else { return Err(LiveError::NotLoaded(name.to_owned())) };
+        if !patch.transition {
+            return Ok(Vec::new());
+        }
+        let processes = self.path("proc");
+        let mut blockers = Vec::new();
+        for pid in numbers_in(&processes)? {
+            let process = processes.join(pid.to_string());
+            for tid in numbers_in(&process.join("task"))? {
+                let task = process.join("task").join(tid.to_string());
+                if let Some(patch_state) = state_to_leave(&task, patch.enabled)? {
+                    blockers.push(read_blocker(&process, &task, (pid, tid), patch_state, &patch));
+                }
+            }
+        }
+        Ok(blockers)
+    }
+}
+
+/// The folders in procfs that are numbers, in order.
+fn numbers_in(folder: &Path) -> Result<Vec<u32>, LiveError> {
+    let mut numbers: Vec<u32> = folders_in(folder)?.iter().filter_map(|name| name.parse().ok()).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// The state of a task that has yet to leave it; `None` if it has, or is gone.
+fn state_to_leave(task: &Path, target: bool) -> Result<Option<i32>, LiveError> {
+    let path = task.join("patch_state");
+    let Some(text) = read_if_there(&path)? else { return Ok(None) };
+    match text.parse::<i32>() {
+        Ok(-1) => Ok(None),
+        Ok(state) if state == i32::from(target) => Ok(None),
+        Ok(state) => Ok(Some(state)),
+        Err(_) => Err(LiveError::SysfsFormat { path, found: text }),
+    }
+}
+
+/// All there is to see of a task; a task that goes meanwhile has less.
+fn read_blocker(
+    process: &Path,
+    task: &Path,
+    (pid, tid): (u32, u32),
+    patch_state: i32,
+    patch: &LoadedPatch,
+) -> Blocker {
+    let text = |path: &Path| read(path).unwrap_or_default();
+    let command_line = text(&process.join("cmdline"));
+    let words: Vec<&str> = command_line.split('\0').filter(|word| !word.is_empty()).collect();
+    let stack = parse_stack(&text(&task.join("stack")));
+    Blocker {
+        pid,
+        tid,
+        comm: text(&task.join("comm")),
+        command_line: words.join(" "),
+        kernel_thread: flags(&text(&task.join("stat"))).is_some_and(|flags| flags & KERNEL_THREAD != 0),
+        patch_state,
+        patched_function_on_stack: stack
+            .iter()
+            .find(|frame| concerns(frame, patch))
+            .map(|frame| function_of(frame)),
+        stack,
+    }
+}
+
+/// The flags in /proc/PID/stat: the ninth field (proc(5)); the second, the name, may hold anything.
+fn flags(stat: &str) -> Option<u64> {
+    stat.rsplit_once(')')?.1.split_whitespace().nth(6)?.parse().ok()
+}
+
+/// The frames in /proc/PID/stack: `[<0>] function+0x1/0x20 [module]`.
+fn parse_stack(text: &str) -> Vec<String> {
+    text.lines()
+        .map(|line| line.split_once("] ").map_or(line, |(_, frame)| frame).trim().to_owned())
+        .filter(|frame| !frame.is_empty())
+        .collect()
+}
+
+/// The function of a frame.
+fn function_of(frame: &str) -> String {
+    frame.split(['+', ' ']).next().unwrap_or(frame).to_owned()
+}
+
+/// Whether a frame is of a replaced function or of the livepatch's own code.
+fn concerns(frame: &str, patch: &LoadedPatch) -> bool {
+    if frame.ends_with(&format!("[{}]", patch.name)) {
+        return true;
+    }
+    let function = function_of(frame);
+    patch.objects.iter().flat_map(|object| &object.functions).any(|patched| patched.name == function)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+
+    fn stalled() -> Fake {
+        let fake = Fake::new();
+        fake.patch("livepatch_x", true, true);
+        fake.folder("sys/kernel/livepatch/livepatch_x/vmlinux/slow_read,1");
+        fake.task(7, 7, "kworker/0:1 (x)", KERNEL_THREAD, "0\n", "[<0>] worker_thread+0x52/0x3a0\n");
+        fake.task(83, 83, "cat", 0, "1\n", "");
+        let stack = "[<0>] schedule_timeout+0x10/0x20\n[<0>] slow_read+0x1a/0x30\n[<0>] vfs_read+0x1/0x2\n";
+        fake.task(83, 84, "cat", 0, "0\n", stack);
+        fake.write("proc/83/cmdline", "cat\0/proc/slow file\0");
+        fake.task(90, 90, "done", 0, "-1\n", "");
+        fake
+    }
+
+    #[test]
+    fn the_tasks_in_the_old_state_are_named_with_what_they_do() {
+        let blockers = stalled().system().blocking("livepatch_x").unwrap();
+        assert_eq!(blockers.len(), 2);
+        assert!(blockers[0].kernel_thread && blockers[0].comm == "kworker/0:1 (x)");
+        assert_eq!(blockers[0].patched_function_on_stack, None);
+        assert_eq!(blockers[0].to_string(), "kernel thread 7 (kworker/0:1 (x)) is in worker_thread");
+        let cat = &blockers[1];
+        assert_eq!((cat.pid, cat.tid, cat.patch_state, cat.kernel_thread), (83, 84, 0, false));
+        assert_eq!(cat.command_line, "cat /proc/slow file");
+        assert_eq!(cat.stack.len(), 3);
+        assert_eq!(cat.patched_function_on_stack.as_deref(), Some("slow_read"));
+        assert_eq!(cat.to_string(), "task 84 (cat) is in slow_read");
+    }
+
+    #[test]
+    fn while_it_is_disabled_the_new_code_is_what_must_be_left() {
+        let fake = stalled();
+        fake.patch("livepatch_x", false, true);
+        fake.write("proc/83/task/83/stack", "[<0>] new_read+0x1/0x2 [livepatch_x]\n");
+        let blockers = fake.system().blocking("livepatch_x").unwrap();
+        assert_eq!(blockers.len(), 1);
+        assert_eq!(blockers[0].patched_function_on_stack.as_deref(), Some("new_read"));
+    }
+
+    #[test]
+    fn nothing_holds_what_is_in_no_transition() {
+        let fake = stalled();
+        fake.patch("livepatch_x", true, false);
+        assert_eq!(fake.system().blocking("livepatch_x").unwrap(), []);
+        assert!(matches!(fake.system().blocking("other"), Err(LiveError::NotLoaded(_))));
+    }
+
+    #[test]
+    fn a_state_that_is_no_number_is_an_error() {
+        let fake = stalled();
+        fake.write("proc/90/task/90/patch_state", "maybe\n");
+        assert!(matches!(fake.system().blocking("livepatch_x"), Err(LiveError::SysfsFormat { .. })));
+    }
+}

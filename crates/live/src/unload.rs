@@ -1,0 +1,155 @@
+//! Disabling a livepatch and unloading its module.
+
+use crate::error::LiveError;
+use crate::system::{System, check_name, read_if_there};
+use rustix::io::Errno;
+use std::ffi::CString;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// The letter of a livepatch in /sys/module/NAME/taint (Linux, kernel/panic.c, `taint_flags`).
+const LIVEPATCH_TAINT: char = 'K';
+
+impl System {
+    /// Disables a livepatch, waits until no task runs it, and unloads its module. A livepatch that is still
+    /// being enabled is turned back; one that was disabled before is unloaded.
+    pub fn unload(&self, name: &str, timeout: Duration) -> Result<(), LiveError> {
+        check_name(name)?;
+        let start = Instant::now();
+        match self.patch(name)? {
+            Some(patch) => {
+                if patch.enabled {
+                    self.disable(name)?;
+                }
+                self.await_transition(name, timeout)?;
+            }
+            None => self.check_rest(name)?,
+        }
+        self.remove_module(name, timeout.saturating_sub(start.elapsed()))
+    }
+
+    fn disable(&self, name: &str) -> Result<(), LiveError> {
+        let path = self.livepatch(name).join("enabled");
+        match write_zero(&path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
+                let other = self.patches()?.into_iter().find(|patch| patch.transition);
+                let other = other.map_or_else(|| "another livepatch".to_owned(), |patch| patch.name);
+                Err(LiveError::TransitionBusy { name: name.to_owned(), other })
+            }
+            // Someone else was faster: the kernel says EINVAL for the value that is there already.
+            Err(_) if self.patch(name)?.is_none_or(|patch| !patch.enabled) => Ok(()),
+            Err(error) => Err(LiveError::at(&path, error)),
+        }
+    }
+
+    /// Checks that a module without a livepatch's folder is what a disabled livepatch leaves.
+    fn check_rest(&self, name: &str) -> Result<(), LiveError> {
+        let folder = self.module(name);
+        if !folder.exists() {
+            return Err(LiveError::NotLoaded(name.to_owned()));
+        }
+        let taint = read_if_there(&folder.join("taint"))?.unwrap_or_default();
+        if taint.contains(LIVEPATCH_TAINT) {
+            return Ok(());
+        }
+        let why = "a module of this name is loaded, but it is no livepatch";
+        Err(LiveError::NotALivepatch { what: name.to_owned(), why })
+    }
+
+    /// Removes the module of a disabled livepatch. The kernel drops its reference from a worker after the
+    /// transition, so that it may be in use for a moment. At least one attempt is made.
+    pub(crate) fn remove_module(&self, name: &str, timeout: Duration) -> Result<(), LiveError> {
+        let call_name = CString::new(name).map_err(|_| LiveError::Name(name.escape_debug().to_string()))?;
+        let removed = self.wait_until(timeout, |system| {
+            if system.references(name)?.is_some_and(|count| count > 0) {
+                return Ok(false);
+            }
+            match system.calls.remove(&call_name) {
+                // ENOENT: someone else was faster.
+                Ok(()) | Err(Errno::NOENT) => Ok(!system.module(name).exists()),
+                // EAGAIN: a user came in between. EBUSY: it is being removed.
+                Err(Errno::AGAIN | Errno::BUSY | Errno::INTR) => Ok(false),
+                Err(Errno::PERM) => Err(LiveError::NotRoot(format!("unloading {name}"))),
+                Err(errno) => Err(LiveError::KernelRefused {
+                    name: name.to_owned(),
+                    why: "the kernel does not unload it",
+                    errno: errno.into(),
+                    log: Vec::new(),
+                }),
+            }
+        })?;
+        if removed {
+            return Ok(());
+        }
+        let references = self.references(name)?.unwrap_or(0);
+        Err(LiveError::ModuleHeld { name: name.to_owned(), references })
+    }
+}
+
+/// Writes `0` in one call: a file of sysfs takes a value, not a stream.
+fn write_zero(path: &Path) -> io::Result<()> {
+    let written = OpenOptions::new().write(true).open(path)?.write(b"0")?;
+    if written == 1 { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fake::Fake;
+
+    #[test]
+    fn a_disabled_livepatch_is_unloaded() {
+        let fake = Fake::new();
+        fake.module("x", 0);
+        fake.write("sys/module/x/taint", "OEK\n");
+        fake.system().unload("x", Duration::ZERO).unwrap();
+        assert_eq!(fake.calls(), ["remove x"]);
+    }
+
+    #[test]
+    fn an_enabled_livepatch_is_disabled_first() {
+        let fake = Fake::new();
+        fake.patch("x", true, false);
+        fake.module("x", 0);
+        fake.system().unload("x", Duration::ZERO).unwrap();
+        assert_eq!(fake.read("sys/kernel/livepatch/x/enabled"), "0\n");
+        assert!(!fake.path("sys/module/x").exists());
+    }
+
+    #[test]
+    fn what_is_not_there_or_no_livepatch_is_left_alone() {
+        let fake = Fake::new();
+        let unload = |name: &str| fake.system().unload(name, Duration::ZERO).unwrap_err();
+        assert!(matches!(unload("x"), LiveError::NotLoaded(_)));
+        assert!(matches!(unload("a/b"), LiveError::Name(_)));
+        fake.module("ext4", 0);
+        assert!(matches!(unload("ext4"), LiveError::NotALivepatch { .. }));
+        assert!(fake.calls().is_empty());
+    }
+
+    #[test]
+    fn a_held_module_is_told_with_its_count() {
+        let fake = Fake::new();
+        fake.patch("x", false, false);
+        fake.module("x", 2);
+        let error = fake.system().unload("x", Duration::ZERO).unwrap_err();
+        assert!(matches!(error, LiveError::ModuleHeld { references: 2, .. }), "{error}");
+        assert!(fake.calls().is_empty());
+    }
+
+    #[test]
+    fn a_stalled_transition_back_is_told() {
+        let fake = Fake::new();
+        fake.patch("x", true, true);
+        fake.module("x", 1);
+        fake.task(84, 84, "cat", 0, "1\n", "");
+        let error = fake.system().unload("x", Duration::ZERO).unwrap_err();
+        assert!(
+            matches!(&error, LiveError::TransitionStalled { blockers, .. } if blockers.len() == 1),
+            "{error}"
+        );
+    }
+}
