@@ -5,7 +5,7 @@
 //! (Documentation/livepatch/module-elf-format.rst).
 
 use crate::plan::Resolution;
-use crate::{LinkError, Linked, table};
+use crate::{LinkError, Linked, clear, table};
 use kmend_object::{LivepatchRelocations, Object, Place, Relocation, Section, SymbolId, elf};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,16 +15,17 @@ pub(crate) fn finish(mut module: Object, linked: &Linked) -> Result<Object, Link
     let late = livepatch_symbols(&mut module, linked);
     let replacements = replacements(&module, linked)?;
     for section in &mut module.sections {
-        for relocation in &mut section.relocations {
-            if let Some(&function) = replacements.get(&relocation.symbol) {
-                relocation.symbol = function;
-            }
-        }
         split_relocations(section, &late)?;
+    }
+    let aliases = aliases(&mut module, linked, &replacements)?;
+    for relocation in relocations(&mut module) {
+        if let Some(&target) = aliases.get(&relocation.symbol) {
+            relocation.symbol = target;
+        }
     }
     check_unwind(&module, &replacements)?;
     restore_names(&mut module, linked);
-    let module = without_unused(module, &late, &replacements);
+    let module = without_unused(module, &late, &aliases);
     check_sections(&module)?;
     Ok(module)
 }
@@ -73,6 +74,22 @@ fn replacements(module: &Object, linked: &Linked) -> Result<BTreeMap<SymbolId, S
         return Err(inconsistent(format!("the patch table has {found} of {wanted} functions")));
     }
     Ok(replacements)
+}
+
+/// From all of the table's aliases, those of the lists of late relocations too, to what they stand for.
+fn aliases(
+    module: &mut Object,
+    linked: &Linked,
+    replacements: &BTreeMap<SymbolId, SymbolId>,
+) -> Result<BTreeMap<SymbolId, SymbolId>, LinkError> {
+    let mut aliases = replacements.clone();
+    for (alias, table) in clear::add_places(module, linked) {
+        let Some(id) = module.symbols_named(&alias).find(|&id| module.symbol(id).is_undefined()) else {
+            return Err(inconsistent(format!("the patch table does not refer to {alias}")));
+        };
+        aliases.insert(id, table);
+    }
+    Ok(aliases)
 }
 
 /// Moves the relocations that the livepatch loader applies out of the ordinary ones.
@@ -159,11 +176,10 @@ fn restore_names(module: &mut Object, linked: &Linked) {
 fn without_unused(
     mut module: Object,
     late: &BTreeMap<SymbolId, String>,
-    replacements: &BTreeMap<SymbolId, SymbolId>,
+    aliases: &BTreeMap<SymbolId, SymbolId>,
 ) -> Object {
     let used: BTreeSet<SymbolId> = relocations(&mut module).map(|relocation| relocation.symbol).collect();
-    let dropped =
-        |id: SymbolId| replacements.contains_key(&id) || late.contains_key(&id) && !used.contains(&id);
+    let dropped = |id: SymbolId| aliases.contains_key(&id) || late.contains_key(&id) && !used.contains(&id);
     let mut renumbered = vec![SymbolId::NULL; module.symbols.len()];
     let mut kept = Vec::with_capacity(module.symbols.len());
     for (index, symbol) in std::mem::take(&mut module.symbols).into_iter().enumerate() {

@@ -43,7 +43,7 @@ pub struct Times {
 pub struct BuiltModule {
     /// The `.ko` file's contents.
     pub bytes: Vec<u8>,
-    /// What the build system warned of.
+    /// What a user should know: the linker's warnings and those of the build system.
     pub warnings: Vec<String>,
     /// How long it took.
     pub times: Times,
@@ -75,7 +75,8 @@ pub fn make_module(linked: &Linked, paths: &Paths, scratch: &Path) -> Result<Bui
     let bytes = fs::read(&file).map_err(|source| scratch_error(&file, source))?;
     let bytes = finished(&bytes, linked)?;
     let times = Times { build, finish: start.elapsed().saturating_sub(build) };
-    Ok(BuiltModule { bytes, warnings: warnings(&output), times })
+    let warnings = linked.warnings.iter().cloned().chain(warnings(&output)).collect();
+    Ok(BuiltModule { bytes, warnings, times })
 }
 
 fn finished(bytes: &[u8], linked: &Linked) -> Result<Vec<u8>, LinkError> {
@@ -168,6 +169,8 @@ mod tests {
             build_id: String::new(),
             functions: Vec::new(),
             symbols: Vec::new(),
+            warnings: Vec::new(),
+            clearing: None,
             object: Object::new(),
             renamed: BTreeMap::from([("foo.kmend1".into(), "foo".into())]),
         };

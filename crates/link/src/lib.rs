@@ -9,6 +9,9 @@
 //! Architecture invariant: up to the finish every symbol keeps its source name, because objtool knows
 //! functions that do not return by name; and no step asks for a kernel's version.
 
+mod clear;
+#[cfg(test)]
+mod double;
 mod error;
 mod finish;
 mod kbuild;
@@ -90,6 +93,10 @@ pub struct Linked {
     pub functions: Vec<PatchedFunction>,
     /// How the undefined symbols are resolved.
     pub symbols: Vec<PlannedSymbol>,
+    /// What a user should know of the module.
+    pub warnings: Vec<String>,
+    /// The placeholders of the symbols that the livepatch clears late relocations with, if it has to.
+    pub(crate) clearing: Option<[String; 3]>,
     /// The merged object.
     pub(crate) object: Object,
     /// Functions whose names had to be made unique for objtool, by that name; the value is the true name.
@@ -113,6 +120,8 @@ pub fn link(input: &LinkInput<'_>) -> Result<Linked, Vec<Refusal>> {
         build_id: input.build_id.to_owned(),
         functions,
         symbols: merged.symbols,
+        warnings: merged.warnings,
+        clearing: merged.clearing,
         object: merged.object,
         renamed: merged.renamed,
     })

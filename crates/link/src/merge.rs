@@ -8,6 +8,7 @@
 mod sections;
 mod symbols;
 
+use crate::clear::{self, Clearing};
 use crate::names::UniqueNames;
 use crate::plan::{self, Resolution, Unresolved};
 use crate::{LinkInput, PlannedSymbol, UnitInput};
@@ -26,6 +27,8 @@ pub(crate) struct Merged {
     pub(crate) object: Object,
     pub(crate) symbols: Vec<PlannedSymbol>,
     pub(crate) renamed: BTreeMap<String, String>,
+    pub(crate) clearing: Option<[String; 3]>,
+    pub(crate) warnings: Vec<String>,
     /// For each unit, its symbols' ids in the merged object, by their index in the extract.
     pub(crate) placed: Vec<Vec<Option<SymbolId>>>,
 }
@@ -49,11 +52,19 @@ pub(crate) fn merge(input: &LinkInput<'_>, refusals: &mut Vec<Refusal>) -> Merge
         names.take(name);
     }
     let placed = input.units.iter().map(|unit| vec![None; unit.delta.extract.object.symbols.len()]).collect();
-    let merged = Merged { object: Object::new(), symbols: Vec::new(), renamed: BTreeMap::new(), placed };
+    let merged = Merged {
+        object: Object::new(),
+        symbols: Vec::new(),
+        renamed: BTreeMap::new(),
+        clearing: None,
+        warnings: Vec::new(),
+        placed,
+    };
     let mut merge =
         Merge { input, refusals, names, merged, known: BTreeMap::new(), section_symbols: BTreeMap::new() };
     let new_globals = symbols::new_globals(input, merge.refusals);
     let internal = merge.undefined(&new_globals);
+    merge.clearing();
     let pieces = sections::join(input, &mut merge.merged.object, merge.refusals);
     symbols::define(&mut merge, &pieces);
     merge.bind(&internal);
@@ -108,6 +119,26 @@ impl Merge<'_, '_> {
                 };
                 self.refusals.push(Refusal::new(code, name, why).at(unit.source, None));
                 None
+            }
+        }
+    }
+
+    /// Plans what the patch table needs to clear late relocations.
+    fn clearing(&mut self) {
+        let waiting = self.merged.symbols.iter().find_map(|symbol| symbol.resolution.waits_for());
+        let Some(module) = waiting.map(str::to_owned) else { return };
+        match clear::decide(self.input.kernel) {
+            Clearing::NotNeeded => {}
+            Clearing::Impossible => self.merged.warnings.push(format!(
+                "once unloaded, {module} cannot be loaded again while this livepatch is loaded"
+            )),
+            Clearing::ByCallback(resolutions) => {
+                let mut names = clear::NEEDED.into_iter();
+                let placeholders = resolutions.map(|resolution| {
+                    let id = self.intern(names.next().unwrap_or_default(), resolution);
+                    self.merged.object.symbol(id).name.clone()
+                });
+                self.merged.clearing = Some(placeholders);
             }
         }
     }

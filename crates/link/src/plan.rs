@@ -149,7 +149,8 @@ fn external(
     }
     let why = match export {
         Some(export) => format!("{} exports it, which {owner} can be loaded without", export.by),
-        None => format!("neither {owner} nor vmlinux holds it"),
+        None if owner == VMLINUX => "vmlinux holds no symbol of this name".to_owned(),
+        None => format!("neither {owner} nor vmlinux holds a symbol of this name"),
     };
     Err(Unresolved::new(Code::UnsupportedReference, why))
 }
@@ -184,3 +185,6 @@ fn check_limits(resolution: &Resolution) -> Result<(), Unresolved> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -63,6 +63,16 @@ pub(crate) fn alias_number(name: &str) -> Option<usize> {
     name.strip_prefix("kmend_new_")?.parse().ok()
 }
 
+/// The symbol by which the table means the list of an object's late relocations until the finish.
+pub(crate) fn places_alias(object: usize) -> String {
+    format!("kmend_places_{object}")
+}
+
+/// The functions of each object, in the table's order.
+pub(crate) fn objects(linked: &Linked) -> impl Iterator<Item = &[PatchedFunction]> {
+    linked.functions.chunk_by(|a, b| a.target.object == b.target.object)
+}
+
 /// The C file. The aliases are weak, so that modpost lets them pass undefined.
 pub(crate) fn source(linked: &Linked) -> String {
     let mut text = String::from(
@@ -71,10 +81,12 @@ pub(crate) fn source(linked: &Linked) -> String {
     for number in 0..linked.functions.len() {
         let _ = writeln!(text, "extern void {}(void) __attribute__((weak));", alias(number));
     }
-    let mut objects = String::new();
+    if let Some(placeholders) = &linked.clearing {
+        text.push_str(&clearing(placeholders));
+    }
+    let mut entries = String::new();
     let mut number = 0;
-    let groups = linked.functions.chunk_by(|a, b| a.target.object == b.target.object);
-    for (group, functions) in groups.enumerate() {
+    for (group, functions) in objects(linked).enumerate() {
         let _ = writeln!(text, "\nstatic struct klp_func kmend_functions_{group}[] = {{");
         for function in functions {
             let (name, position) = (literal(&function.target.name), function.target.sympos());
@@ -85,12 +97,50 @@ pub(crate) fn source(linked: &Linked) -> String {
         }
         text.push_str("\t{ }\n};\n");
         let object = functions.first().map_or(VMLINUX, |function| &function.target.object);
-        let name = if object == VMLINUX { "NULL".to_owned() } else { literal(object) };
-        let _ = writeln!(objects, "\t{{ .name = {name}, .funcs = kmend_functions_{group} }},");
+        entries.push_str(&object_entry(&mut text, linked, group, object));
     }
-    let _ = write!(text, "\nstatic struct klp_object kmend_objects[] = {{\n{objects}\t{{ }}\n}};\n");
+    let _ = write!(text, "\nstatic struct klp_object kmend_objects[] = {{\n{entries}\t{{ }}\n}};\n");
     text.push_str(&frame(linked));
     text
+}
+
+/// One element of the array of objects; what it refers to is added to `text`.
+fn object_entry(text: &mut String, linked: &Linked, group: usize, object: &str) -> String {
+    if object == VMLINUX {
+        return format!("\t{{ .name = NULL, .funcs = kmend_functions_{group} }},\n");
+    }
+    let name = literal(object);
+    if linked.clearing.is_none() {
+        return format!("\t{{ .name = {name}, .funcs = kmend_functions_{group} }},\n");
+    }
+    let places = places_alias(group);
+    let _ = write!(
+        text,
+        "\nextern const struct kmend_place {places}[] __attribute__((weak));\n\
+         static void kmend_clear_{group}(struct klp_object *object)\n{{\n\tkmend_clear({places});\n}}\n"
+    );
+    format!(
+        "\t{{ .name = {name}, .funcs = kmend_functions_{group}, \
+         .callbacks = {{ .post_unpatch = kmend_clear_{group} }} }},\n"
+    )
+}
+
+/// The function that clears the places of late relocations, see `clear`.
+fn clearing([poke, sync, mutex]: &[String; 3]) -> String {
+    let [poke, sync, mutex] = [literal(poke), literal(sync), literal(mutex)];
+    format!(
+        "\nstruct kmend_place {{\n\tvoid *address;\n\tunsigned long size;\n}};\n\
+         void *kmend_text_poke(void *address, const void *bytes, size_t size) __asm__({poke});\n\
+         void kmend_text_poke_sync(void) __asm__({sync});\n\
+         extern struct mutex kmend_text_mutex __asm__({mutex});\n\n\
+         static void kmend_clear(const struct kmend_place *place)\n{{\n\
+         \tstatic const u64 zero;\n\n\
+         \tmutex_lock(&kmend_text_mutex);\n\
+         \tfor (; place->address; place++)\n\
+         \t\tkmend_text_poke(place->address, &zero, place->size);\n\
+         \tkmend_text_poke_sync();\n\
+         \tmutex_unlock(&kmend_text_mutex);\n}}\n"
+    )
 }
 
 fn frame(linked: &Linked) -> String {
@@ -123,3 +173,6 @@ fn literal(text: &str) -> String {
     quoted.push('"');
     quoted
 }
+
+#[cfg(test)]
+mod tests;
