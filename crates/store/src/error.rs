@@ -41,7 +41,7 @@ pub enum StoreError {
     #[error(transparent)]
     Process(#[from] ProcessError),
     /// The file system that holds the cache has no room, found before or while writing.
-    #[error("{} has no room: the kernel needs about {} there and {} is free", path.display(), mib(*needed), mib(*free))]
+    #[error("{}", no_room(path, *needed, *free))]
     DiskFull {
         /// The cache.
         path: PathBuf,
@@ -142,6 +142,13 @@ impl Coded for StoreError {
 
 fn join(packages: &[PackageVersion]) -> String {
     packages.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn no_room(path: &Path, needed: u64, free: u64) -> String {
+    // Room enough in bytes, and yet none: file systems run out of inodes too, and users out of their share.
+    let other = if free < needed { "" } else { ", so its inodes or your quota have run out" };
+    let (path, needed, free) = (path.display(), mib(needed), mib(free));
+    format!("{path} has no room: the kernel needs about {needed} there and {free} is free{other}")
 }
 
 /// Bytes as whole MiB, rounded up.

@@ -66,35 +66,48 @@ pub(crate) fn wanted(spec: &str) -> Result<&str, StoreError> {
 fn plan(lists: &Lists, release: String, image: &str, version: Option<&str>) -> Result<Plan, StoreError> {
     let headers = format!("{HEADERS}{release}");
     let mut known = lists.versions(&[image, &headers])?;
-    let companions: Vec<String> = companions(&known, &release);
     let sources = lists.names(SOURCE)?;
+    let companions = companions(known.iter(), &release);
     let more: Vec<&str> = companions.iter().chain(&sources).map(String::as_str).collect();
     if !more.is_empty() {
         known.extend(lists.versions(&more)?);
     }
-
-    let mut needed = vec![image, &headers];
-    needed.extend(companions.iter().map(String::as_str));
     let images = known.iter().filter(|package| package.name == image);
     for candidate in images.filter(|package| version.is_none_or(|version| version == package.version)) {
-        let of_one_version = |package: &&Package| package.source == candidate.source;
-        let parts: Option<Vec<Package>> = needed
-            .iter()
-            .map(|name| known.iter().filter(of_one_version).find(|package| package.name == *name).cloned())
-            .collect();
-        let tree = known.iter().filter(of_one_version).find(|package| is_tree(package));
-        if let (Some(parts), Some(tree)) = (parts, tree) {
-            return Ok(Plan { release, source: candidate.source.clone(), parts, tree: tree.clone() });
+        if let Some((parts, tree)) = complete(&known, candidate, &headers, &release) {
+            return Ok(Plan { release, source: candidate.source.clone(), parts, tree });
         }
     }
+    let needed: Vec<&str> =
+        [image, &headers].into_iter().chain(companions.iter().map(String::as_str)).collect();
     Err(differ(&known, &needed))
+}
+
+/// All that goes with one version of an image: its parts with itself first, and the source; `None` if one
+/// is not there.
+fn complete(
+    known: &[Package],
+    image: &Package,
+    headers: &str,
+    release: &str,
+) -> Option<(Vec<Package>, Package)> {
+    let of_one_version = || known.iter().filter(|package| package.source == image.source);
+    let named = |name: &str| of_one_version().find(|package| package.name == name).cloned();
+    let headers = named(headers)?;
+    // What another version depends on may have other names.
+    let companions = companions([image, &headers].into_iter(), release);
+    let mut parts = vec![image.clone(), headers];
+    for name in companions {
+        parts.push(named(&name)?);
+    }
+    Some((parts, of_one_version().find(|package| is_tree(package)).cloned()?))
 }
 
 /// What the image and the headers need of the kernel's own: shared headers, kbuild, and (where the image
 /// is split) modules of the same release.
-fn companions(known: &[Package], release: &str) -> Vec<String> {
+fn companions<'a>(packages: impl Iterator<Item = &'a Package>, release: &str) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for (name, _) in known.iter().flat_map(|package| &package.depends) {
+    for (name, _) in packages.flat_map(|package| &package.depends) {
         let of_headers = name.starts_with(HEADERS) || name.starts_with(KBUILD);
         let of_image = name.starts_with("linux-")
             && name.ends_with(release)
