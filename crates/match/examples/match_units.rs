@@ -53,6 +53,9 @@ fn show(image: &Image, argument: &str) -> Result<(), Box<dyn Error>> {
         matched.symbols.len(),
         matched.sections.len()
     );
+    for (name, located) in matched.symbols.iter().filter(|(_, located)| located.kernel.is_none()) {
+        println!("    no name: {name} {} {:#x}", located.section.as_deref().unwrap_or("-"), located.address);
+    }
     for refusal in matched.refusals(&file) {
         println!("    {refusal}");
         for line in &refusal.details {

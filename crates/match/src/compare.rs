@@ -16,6 +16,9 @@ const FILLED_IN: [&str; 1] = [".BTF_ids"];
 /// (include/asm-generic/vmlinux.lds.h, `DISCARDS`).
 const DISCARDED: [&str; 2] = [".exit", ".discard"];
 
+/// Differences that are counted to tell places apart; more make no difference.
+const MOST_COUNTED: usize = 1 << 16;
+
 /// A place where the two sides differ.
 pub(crate) struct Finding<'a> {
     /// Offset in the section.
@@ -79,7 +82,7 @@ fn differences<'a>(
         if found.len() >= limit {
             break;
         }
-        from = hole.end;
+        from = from.max(hole.end);
     }
     found
 }
@@ -144,7 +147,7 @@ pub(crate) fn misfit(
     if parsed.kind == elf::SHT_NOBITS {
         return u64::from(shipped.contents(base, parsed.size) == Contents::Nowhere);
     }
-    let found = differences(unit, shipped, placement, section, &(0..parsed.size), base, usize::MAX);
+    let found = differences(unit, shipped, placement, section, &(0..parsed.size), base, MOST_COUNTED);
     if found.iter().any(|finding| matches!(finding.what, What::Missing)) {
         u64::MAX
     } else {

@@ -33,6 +33,11 @@ mod show;
 mod sites;
 mod unit;
 
+#[cfg(test)]
+mod double;
+#[cfg(test)]
+mod tests;
+
 pub use error::MatchError;
 pub use matched::{Difference, FunctionMatch, KernelName, Located, Matched, Outcome, SectionMatch};
 
@@ -61,7 +66,10 @@ pub enum Against<'a> {
 pub fn match_unit(plain: &Object, against: &Against<'_>) -> Result<Matched, MatchError> {
     match *against {
         Against::Image(image) => match_shipped(plain, &InImage::new(image)),
-        Against::Module { module, image } => match_shipped(plain, &InModule::new(module, image)),
+        Against::Module { module, image } => {
+            let imported = |name: &str| shipped::exported(image, name);
+            match_shipped(plain, &InModule::new(module, &imported))
+        }
     }
 }
 

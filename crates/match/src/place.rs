@@ -8,7 +8,7 @@
 
 use crate::compare::misfit;
 use crate::refer::{Claim, claim};
-use crate::shipped::Shipped;
+use crate::shipped::{Contents, Shipped};
 use crate::unit::{Unit, is_merged};
 use kmend_object::{Binding, SectionId, SymbolId};
 use std::collections::{BTreeMap, VecDeque};
@@ -226,6 +226,11 @@ impl Search<'_> {
         let table = self.unit.object.section(section);
         let gathered = self.shipped.gathered(&table.name)?;
         let last = gathered.end.checked_sub(table.size)?;
+        // The search is as long as what the file holds, whatever the symbols around it say.
+        let length = gathered.end.checked_sub(gathered.start)?;
+        if !matches!(self.shipped.contents(gathered.start, length), Contents::Held(_)) {
+            return None;
+        }
         let step = usize::try_from(table.align.max(1)).ok()?;
         let &(first, address) = known.first()?;
         let leads = |base: u64, relocation: &kmend_object::Relocation, address: u64| {

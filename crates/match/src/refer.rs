@@ -118,7 +118,11 @@ pub(crate) fn describe(unit: &Unit<'_>, relocation: &Relocation) -> String {
     if symbol.kind != SymbolKind::Section {
         return with_offset(&symbol.name, addend);
     }
-    let offset = symbol.value.wrapping_add_signed(addend);
+    nearest(unit, section, symbol.value.wrapping_add_signed(addend))
+}
+
+/// An offset in a section of the unit, as a distance from the nearest symbol before it.
+pub(crate) fn nearest(unit: &Unit<'_>, section: SectionId, offset: u64) -> String {
     let symbols = unit.symbols(section);
     let after = symbols.partition_point(|&id| unit.object.symbol(id).value <= offset);
     match after.checked_sub(1).and_then(|last| symbols.get(last)) {

@@ -7,7 +7,9 @@ mod image;
 mod module;
 
 use crate::matched::Located;
-pub(crate) use image::InImage;
+#[cfg(test)]
+pub(crate) use image::linked_target;
+pub(crate) use image::{InImage, exported};
 use kmend_object::Relocation;
 pub(crate) use module::InModule;
 use std::ops::Range;

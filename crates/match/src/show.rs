@@ -5,7 +5,7 @@ use crate::matched::Difference;
 use crate::refer::{self, Wrong};
 use crate::shipped::{Contents, Shipped};
 use crate::unit::Unit;
-use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, Instruction};
+use iced_x86::{Decoder, DecoderOptions, Formatter, GasFormatter, Instruction, OpKind};
 use kmend_object::{Relocation, SectionId, elf};
 use std::ops::Range;
 
@@ -101,10 +101,11 @@ fn compiled(unit: &Unit<'_>, section: SectionId, range: Range<u64>) -> String {
     let Some(instruction) = decode(code, range.start) else { return bytes(code) };
     let end = range.start + instruction.len() as u64;
     match unit.relocations_in(section, &(range.start..end)) {
-        [] => format(&instruction),
-        [reference] if instruction.is_call_near() || instruction.is_jmp_short_or_near() => {
-            format!("{:?} {}", instruction.mnemonic(), refer::describe(unit, reference)).to_lowercase()
+        [] if is_branch(&instruction) => {
+            branch(&instruction, &refer::nearest(unit, section, instruction.near_branch_target()))
         }
+        [] => format(&instruction),
+        [reference] if is_branch(&instruction) => branch(&instruction, &refer::describe(unit, reference)),
         references => {
             let names: Vec<_> = references.iter().map(|one| refer::describe(unit, one)).collect();
             format!("{}  # {}", format(&instruction), names.join(", "))
@@ -120,17 +121,24 @@ fn image(shipped: &dyn Shipped, place: u64, left: u64) -> String {
     });
     let Some(held) = held else { return "(nothing)".into() };
     let Some(instruction) = decode(held, place) else { return bytes(held) };
-    let target = match instruction.near_branch_target() {
-        0 if instruction.is_ip_rel_memory_operand() => instruction.ip_rel_memory_address(),
-        target => target,
-    };
-    match target {
-        0 => format(&instruction),
-        _ if instruction.is_call_near() || instruction.is_jmp_short_or_near() => {
-            format!("{:?} {}", instruction.mnemonic(), name_of(shipped, target)).to_lowercase()
-        }
-        _ => format!("{}  # {}", format(&instruction), name_of(shipped, target)),
+    if is_branch(&instruction) {
+        branch(&instruction, &name_of(shipped, instruction.near_branch_target()))
+    } else if instruction.is_ip_rel_memory_operand() {
+        let name = name_of(shipped, instruction.ip_rel_memory_address());
+        format!("{}  # {name}", format(&instruction))
+    } else {
+        format(&instruction)
     }
+}
+
+fn is_branch(instruction: &Instruction) -> bool {
+    let near =
+        |operand| matches!(operand, OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64);
+    instruction.op_count() == 1 && near(instruction.op0_kind())
+}
+
+fn branch(instruction: &Instruction, target: &str) -> String {
+    format!("{} {target}", format!("{:?}", instruction.mnemonic()).to_lowercase())
 }
 
 fn decode(code: &[u8], ip: u64) -> Option<Instruction> {
@@ -141,7 +149,10 @@ fn decode(code: &[u8], ip: u64) -> Option<Instruction> {
 
 fn format(instruction: &Instruction) -> String {
     let mut text = String::new();
-    GasFormatter::new().format(instruction, &mut text);
+    let mut formatter = GasFormatter::new();
+    formatter.options_mut().set_rip_relative_addresses(true);
+    formatter.options_mut().set_uppercase_hex(false);
+    formatter.format(instruction, &mut text);
     text
 }
 

@@ -8,7 +8,7 @@ use kmend_object::{Relocation, elf};
 use std::ops::Range;
 
 /// The object name that livepatch gives the kernel proper.
-pub(super) const VMLINUX: &str = "vmlinux";
+const VMLINUX: &str = "vmlinux";
 
 /// A linked image: references are numbers in its code.
 pub(crate) struct InImage<'a> {
@@ -98,6 +98,22 @@ impl Shipped for InImage<'_> {
             position: self.image.symbols().position(symbol),
         });
         Located { address, section: None, object: Some(VMLINUX.into()), kernel }
+    }
+}
+
+/// What a module takes from the kernel proper: an export. What that does not export another module must.
+pub(crate) fn exported(image: &Image, name: &str) -> Located {
+    let export = image.exports().get(name);
+    let symbols = image.symbols();
+    let symbol = export.and_then(|export| {
+        let mut named = symbols.named(name);
+        named.find(|symbol| symbol.address == export.address)
+    });
+    Located {
+        address: export.map_or(0, |export| export.address),
+        section: None,
+        object: export.map(|_| VMLINUX.into()),
+        kernel: symbol.map(|symbol| KernelName { name: name.into(), position: symbols.position(symbol) }),
     }
 }
 

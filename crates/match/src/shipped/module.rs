@@ -1,10 +1,9 @@
 //! A module: an object again, so references are relocations.
 
-use super::image::VMLINUX;
 use super::{Contents, Named, Shipped};
 use crate::matched::{KernelName, Located};
 use crate::names::stem;
-use kmend_kernel::{Image, Module, Position};
+use kmend_kernel::{Module, Position};
 use kmend_object::{Binding, Object, Place, Relocation, SectionId, Symbol, SymbolId, elf};
 use std::collections::HashMap;
 use std::ops::Range;
@@ -19,7 +18,7 @@ const UNDEFINED_STRIDE: u64 = 1 << 28;
 /// A module in its made-up address space.
 pub(crate) struct InModule<'a> {
     module: &'a Module,
-    image: &'a Image,
+    imported: &'a dyn Fn(&str) -> Located,
     /// Per section, sorted by place.
     relocations: Vec<Vec<Relocation>>,
     by_name: HashMap<&'a str, Vec<SymbolId>>,
@@ -28,7 +27,8 @@ pub(crate) struct InModule<'a> {
 }
 
 impl<'a> InModule<'a> {
-    pub(crate) fn new(module: &'a Module, image: &'a Image) -> Self {
+    /// `imported` tells of a symbol that the module does not define.
+    pub(crate) fn new(module: &'a Module, imported: &'a dyn Fn(&str) -> Located) -> Self {
         let object = module.object();
         let sorted = |section: &kmend_object::Section| {
             let mut list = section.relocations.clone();
@@ -46,7 +46,7 @@ impl<'a> InModule<'a> {
         }
         by_address.sort_unstable();
         let relocations = object.sections.iter().map(sorted).collect();
-        InModule { module, image, relocations, by_name, by_address }
+        InModule { module, imported, relocations, by_name, by_address }
     }
 
     fn object(&self) -> &'a Object {
@@ -71,22 +71,6 @@ impl<'a> InModule<'a> {
         let end = start.saturating_add(places.end.saturating_sub(places.start));
         let tail = list.get(first..).unwrap_or_default();
         tail.get(..tail.partition_point(|relocation| relocation.offset < end)).unwrap_or_default()
-    }
-
-    /// What the module takes from elsewhere: the kernel proper if that exports it.
-    fn undefined(&self, name: &str) -> Located {
-        let export = self.image.exports().get(name);
-        let symbols = self.image.symbols();
-        let symbol = export.and_then(|export| {
-            let mut named = symbols.named(name);
-            named.find(|symbol| symbol.address == export.address)
-        });
-        Located {
-            address: export.map_or(0, |export| export.address),
-            section: None,
-            object: export.map(|_| VMLINUX.into()),
-            kernel: symbol.map(|symbol| KernelName { name: name.into(), position: symbols.position(symbol) }),
-        }
     }
 
     /// The position that holds while the module is loading and after; none where there is no such one.
@@ -160,7 +144,7 @@ impl Shipped for InModule<'_> {
         if let Some(id) = id
             && self.symbol(id).is_undefined()
         {
-            return self.undefined(&self.symbol(id).name);
+            return (self.imported)(&self.symbol(id).name);
         }
         let (section, offset) = split(self.object(), address).unzip();
         let kernel = id.and_then(|id| {
@@ -202,5 +186,119 @@ fn address_of(object: &Object, id: SymbolId) -> Option<u64> {
             UNDEFINED.checked_add(u64::from(id.0).checked_mul(UNDEFINED_STRIDE)?)
         }
         Place::Undefined | Place::Common | Place::Livepatch => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::double::unit;
+    use crate::{Outcome, match_shipped};
+    use kmend_object::{Section, SymbolKind};
+
+    /// Bytes of another unit that come before ours in every section.
+    const BEFORE: usize = 32;
+
+    /// What `ld -r` makes of [`unit`] after another one: sections grow, section symbols stay at their starts.
+    fn linked() -> Object {
+        let mut object = unit();
+        let is_section = |id: SymbolId| unit().symbol(id).kind == SymbolKind::Section;
+        for section in &mut object.sections {
+            section.size += BEFORE as u64;
+            if section.kind != elf::SHT_NOBITS {
+                section.data.splice(0..0, [0x90; BEFORE]);
+            }
+            for relocation in &mut section.relocations {
+                relocation.offset += BEFORE as u64;
+                relocation.addend += if is_section(relocation.symbol) { BEFORE as i64 } else { 0 };
+            }
+        }
+        for symbol in &mut object.symbols {
+            if symbol.kind != SymbolKind::Section && symbol.section().is_some() {
+                symbol.value += BEFORE as u64;
+            }
+        }
+        let modinfo = b"name=some\0";
+        object.add_section(Section {
+            name: ".modinfo".into(),
+            kind: elf::SHT_PROGBITS,
+            flags: elf::SHF_ALLOC,
+            align: 1,
+            data: modinfo.to_vec(),
+            size: modinfo.len() as u64,
+            ..Section::default()
+        });
+        object
+    }
+
+    fn imported(name: &str) -> Located {
+        let object = (name == "_printk").then(|| "vmlinux".to_owned());
+        Located { address: 7, section: None, object, kernel: None }
+    }
+
+    fn check(object: &Object, examine: impl FnOnce(crate::Matched)) {
+        let module = Module::parse(&object.write().unwrap()).unwrap();
+        examine(match_shipped(&unit(), &InModule::new(&module, &imported)).unwrap());
+    }
+
+    #[test]
+    fn a_unit_is_found_in_a_module() {
+        check(&linked(), |matched| {
+            assert!(matched.is_proven(), "{:?}", matched.refusals("a.c"));
+            assert_eq!(matched.function("alpha").unwrap().address, BEFORE as u64);
+            let counter = matched.locate("counter").unwrap();
+            assert_eq!((counter.address, counter.section.as_deref()), (BEFORE as u64 + 8, Some(".data")));
+            assert_eq!(counter.object.as_deref(), Some("some"));
+            assert!(counter.kernel.as_ref().unwrap().position.is_unique());
+            let printk = matched.locate("_printk").unwrap();
+            assert_eq!((printk.object.as_deref(), printk.address), (Some("vmlinux"), 7));
+            assert_eq!(matched.locate("__fentry__").unwrap().object, None);
+        });
+    }
+
+    #[test]
+    fn another_callee_differs() {
+        let mut object = linked();
+        object.sections[0].relocations[2].symbol = object.sections[0].relocations[0].symbol;
+        check(&object, |matched| {
+            let Outcome::Differs(difference) = &matched.function("alpha").unwrap().outcome else { panic!() };
+            assert_eq!(difference.why, "refers to __fentry__ and not to _printk");
+        });
+    }
+
+    #[test]
+    fn a_reference_more_or_less_differs() {
+        for remove in [true, false] {
+            let mut object = linked();
+            let list = &mut object.sections[0].relocations;
+            if remove {
+                list.remove(2);
+            } else {
+                list.push(Relocation { offset: BEFORE as u64 + 48, kind: elf::R_X86_64_8, ..list[0] });
+            }
+            check(&object, |matched| {
+                let why: Vec<_> = matched.refusals("a.c").into_iter().map(|refusal| refusal.why).collect();
+                let expected = if remove {
+                    "at offset 0xc: no reference to _printk"
+                } else {
+                    "at offset 0x0: a reference where the source makes none"
+                };
+                assert_eq!(why, [expected]);
+            });
+        }
+    }
+
+    #[test]
+    fn every_changed_addend_is_found() {
+        for section in 0..linked().sections.len() {
+            for number in 0..linked().sections[section].relocations.len() {
+                let mut object = linked();
+                object.sections[section].relocations[number].addend ^= 8;
+                check(&object, |matched| {
+                    let placed = matched.sections.iter().all(|section| section.address.is_some());
+                    assert!(!matched.is_proven() || !placed, "{section} {number}");
+                });
+            }
+        }
     }
 }
