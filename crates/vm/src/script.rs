@@ -34,7 +34,7 @@ const LOOKS_PER_SECOND: u64 = 20;
 
 /// Mounts, says `ready`, and defines what the steps use.
 const BEGINNING: &str = r#"
-/bin/busybox mkdir -p /proc /sys /dev /tmp /run /etc /sbin /usr/bin /usr/sbin
+/bin/busybox mkdir -p /kmend /proc /sys /dev /tmp /run /etc /sbin /usr/bin /usr/sbin
 /bin/busybox mount -t proc proc /proc
 /bin/busybox --install -s /bin
 mount -t sysfs sys /sys
