@@ -109,7 +109,7 @@ fn plain_differences(
         .args(unit.arguments.iter().filter(|argument| !argument.starts_with("-g")))
         .args(["-c", "-o"])
         .arg(&output)
-        .arg(&unit.source)
+        .arg(&unit.named)
         .folder(&prepared.tree)
         .run()?;
     Ok(compare(&Object::parse(&std::fs::read(output)?)?, &Object::parse(&compiled.plain)?))

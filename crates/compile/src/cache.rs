@@ -48,9 +48,8 @@ impl Entry {
     /// The entry of `unit`, whose source holds `source`.
     pub fn of(derived: &Path, unit: &Unit, compiler_line: &str, source: &[u8]) -> Self {
         let mut hasher = blake3::Hasher::new();
-        let words = [FORMAT, compiler_line, &unit.source]
-            .into_iter()
-            .chain(unit.arguments.iter().map(String::as_str));
+        let words =
+            [FORMAT, compiler_line, &unit.named].into_iter().chain(unit.arguments.iter().map(String::as_str));
         for word in words {
             hasher.update(&(word.len() as u64).to_le_bytes());
             hasher.update(word.as_bytes());
@@ -109,6 +108,7 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let unit = Unit {
             source: "a.c".into(),
+            named: "a.c".into(),
             object: "a.o".into(),
             arguments: vec!["-O2".into()],
             owner: Owner::Vmlinux,

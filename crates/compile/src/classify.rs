@@ -42,6 +42,18 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("drivers/firmware/efi/libstub/", "the EFI stub has run before the kernel does"),
 ];
 
+/// Files beside the vdso that are kernel code: they map it (arch/x86/entry/vdso/Makefile, `obj-y`).
+const VDSO_KERNEL_SIDE: &[&str] = &["arch/x86/entry/vdso/vma", "arch/x86/entry/vdso/extable"];
+
+/// Why code made from the source, or the object, at `path` does not run in the kernel that is mended.
+pub fn runs_elsewhere(path: &str) -> Option<&'static str> {
+    let stem = path.rsplit_once('.').map_or(path, |(stem, _)| stem);
+    if VDSO_KERNEL_SIDE.contains(&stem) {
+        return None;
+    }
+    ELSEWHERE.iter().find(|(folder, _)| path.starts_with(folder)).map(|(_, why)| *why)
+}
+
 /// What to do with the file at `path` (from the tree's root).
 pub fn classify(path: &str) -> Kind {
     let name = path.rsplit('/').next().unwrap_or(path);
@@ -55,7 +67,7 @@ pub fn classify(path: &str) -> Kind {
     {
         return Kind::Skipped;
     }
-    if let Some((_, why)) = ELSEWHERE.iter().find(|(folder, _)| path.starts_with(folder)) {
+    if let Some(why) = runs_elsewhere(path) {
         return Kind::Unsupported(why);
     }
     if name.starts_with("Kconfig") || name.starts_with("Makefile") || name.starts_with("Kbuild") {
@@ -92,6 +104,8 @@ mod tests {
             assert!(matches!(classify(path), Kind::Unsupported(_)), "{path}");
         }
         assert_eq!(classify("fs/proc/meminfo.c"), Kind::Source);
+        assert_eq!(classify("arch/x86/entry/vdso/vma.c"), Kind::Source);
+        assert!(runs_elsewhere("arch/x86/purgatory/sha256.o").is_some());
         assert_eq!(classify("include/linux/fs.h"), Kind::Header);
     }
 }

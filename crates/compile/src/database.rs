@@ -30,6 +30,9 @@ pub enum Owner {
 pub struct Unit {
     /// The source, from the tree's root.
     pub source: String,
+    /// The source as the command names it, which `__FILE__` shows: for `virt/kvm/kvm_main.c` that is
+    /// `arch/x86/kvm/../../../virt/kvm/kvm_main.c`.
+    pub named: String,
     /// The object, from the tree's root.
     pub object: String,
     /// The compiler's arguments, without the dependency file, `-c`, `-o OBJECT` and the source.
@@ -187,15 +190,12 @@ fn unit(call: &str) -> Option<Unit> {
         .and_then(|command| command.get(1..command.len().saturating_sub(1)))
         .map(<[String]>::to_vec);
     let arguments = compile_arguments(compile.get(1..compile.len() - 1)?);
-    Some(Unit { owner: owner(&arguments), source: clean(source), object: clean(object), arguments, objtool })
+    let (named, object) = (source.strip_prefix("./").unwrap_or(source).to_owned(), from_root("", object));
+    Some(Unit { owner: owner(&arguments), source: from_root("", &named), named, object, arguments, objtool })
 }
 
 fn has_extension(path: &str, extension: &str) -> bool {
     Path::new(path).extension().is_some_and(|found| found == extension)
-}
-
-fn clean(path: &str) -> String {
-    path.strip_prefix("./").unwrap_or(path).to_owned()
 }
 
 /// The arguments without the dependency file and without what is to be written where.
@@ -281,8 +281,8 @@ impl Stored {
             .iter()
             .map(|unit| {
                 let objtool = unit.objtool.as_deref().map(&mut numbers);
-                let Unit { source, object, arguments, owner, .. } = unit.clone();
-                StoredUnit(source, object, numbers(&arguments), owner, objtool)
+                let Unit { named, object, arguments, owner, .. } = unit.clone();
+                StoredUnit(named, object, numbers(&arguments), owner, objtool)
             })
             .collect();
         Self { fingerprint: fingerprint.to_owned(), arguments, objtool: database.objtool.clone(), units }
@@ -294,12 +294,13 @@ impl Stored {
             numbers.into_iter().map(|number| self.arguments.get(number as usize).cloned()).collect()
         };
         let mut units = Vec::with_capacity(self.units.len());
-        for StoredUnit(source, object, arguments, owner, objtool) in self.units {
+        for StoredUnit(named, object, arguments, owner, objtool) in self.units {
+            let source = from_root("", &named);
             let objtool = match objtool {
                 Some(numbers) => Some(words(numbers)?),
                 None => None,
             };
-            units.push(Unit { source, object, arguments: words(arguments)?, owner, objtool });
+            units.push(Unit { source, named, object, arguments: words(arguments)?, owner, objtool });
         }
         Some(Database::new(units, self.objtool))
     }

@@ -1,6 +1,7 @@
 //! From patches to objects: the crate's one entry.
 
 use crate::cache::{Entry, Original};
+use crate::classify::runs_elsewhere;
 use crate::database::Unit;
 use crate::edits::{Edits, edit};
 use crate::error::{CompileError, Failure, io_error};
@@ -100,7 +101,7 @@ pub fn patch_and_compile(
         .files
         .iter()
         .map(|(path, file)| (PathBuf::from(path), file.lines.as_deref().map(with_line_numbers)));
-    let sources: Vec<&str> = units.iter().map(|unit| unit.source.as_str()).collect();
+    let sources: Vec<&str> = units.iter().map(|unit| unit.named.as_str()).collect();
     let shadow = Shadow::create(&prepared.tree, &work.path().join("shadow"), files.collect(), &sources)?;
     let compile = Compile { target, prepared, edits: &edits, shadow: RwLock::new(shadow), work: work.path() };
     let compiled: Result<Vec<_>, CompileError> =
@@ -147,6 +148,14 @@ fn units_of(edits: &mut Edits, prepared: &Prepared) -> Result<Vec<Unit>, Compile
         if found.is_empty() {
             found = includers(path, prepared)?;
         }
+        // The same source can also be a part of the EFI stub or of purgatory, which are not mended.
+        let (live, elsewhere): (Vec<Unit>, Vec<Unit>) =
+            found.into_iter().partition(|unit| runs_elsewhere(&unit.object).is_none());
+        found = live;
+        edits.notes.extend(elsewhere.into_iter().map(|unit| Note {
+            file: Some(path.clone()),
+            text: format!("it is also part of {}, which cannot be patched live", unit.object),
+        }));
         if found.is_empty() && file.original.is_some() {
             let why = "this kernel's build compiles no object from it";
             edits.refusals.push(Refusal::new(Code::NotInKernel, path, why).at(path, None));
@@ -163,15 +172,20 @@ fn includers(path: &str, prepared: &Prepared) -> Result<Vec<Unit>, CompileError>
         let text =
             read_file(&prepared.tree, &unit.source).map_err(io_error("read", Path::new(&unit.source)))?;
         let text = text.unwrap_or_default();
-        Ok(text.split(|&byte| byte == b'\n').any(|line| {
-            let line = line.trim_ascii();
-            line.starts_with(b"#")
-                && String::from_utf8_lossy(line).trim_end_matches(['"', '>']).ends_with(name)
-        }))
+        Ok(text.split(|&byte| byte == b'\n').any(|line| included(line) == Some(name.as_bytes())))
     };
     let found: Result<Vec<Option<Unit>>, CompileError> =
         prepared.database.units().par_iter().map(|unit| Ok(includes(&unit)?.then(|| unit.clone()))).collect();
     Ok(found?.into_iter().flatten().collect())
+}
+
+/// The last component of the path in an `#include` line.
+fn included(line: &[u8]) -> Option<&[u8]> {
+    let rest =
+        line.trim_ascii().strip_prefix(b"#")?.trim_ascii_start().strip_prefix(b"include")?.trim_ascii();
+    let (_, path) = rest.split_first()?;
+    let end = path.iter().position(|byte| b"\">".contains(byte))?;
+    path.get(..end)?.rsplit(|&byte| byte == b'/').next()
 }
 
 /// What the compiles of all units share.
@@ -358,5 +372,25 @@ pub fn fuzz_round(bytes: &[u8], file: &[u8]) {
     let Ok(edits) = edit(&[patch], &|_| Ok(Some(file.to_vec()))) else { return };
     for lines in edits.files.values().filter_map(|file| file.lines.as_ref()) {
         let _ = with_line_numbers(lines);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_include_is_known_by_its_last_component() {
+        assert_eq!(included(b"# include \"sched/rt.c\" // why"), Some(&b"rt.c"[..]));
+        assert_eq!(included(b"#include <rt.c>"), Some(&b"rt.c"[..]));
+        assert_ne!(included(b"#include \"start.c\""), Some(&b"rt.c"[..]));
+        assert_eq!(included(b"#define X \"rt.c\""), None);
+    }
+
+    #[test]
+    fn the_first_error_gives_the_place() {
+        let words = ["fs/a.c: In function 'f':", "fs/a.c:12:3: error: 'x' undeclared"].map(str::to_owned);
+        assert_eq!(place(&words), Some(("fs/a.c".to_owned(), Some(12))));
+        assert_eq!(place(&[]), None);
     }
 }

@@ -24,7 +24,7 @@ pub struct Shadow {
 
 impl Shadow {
     /// Makes a shadow of `tree` at `root` (which must not exist) with these files, and with real folders on
-    /// the way to `units`.
+    /// the way to `units` (sources as their commands name them).
     pub fn create(
         tree: &Path,
         root: &Path,

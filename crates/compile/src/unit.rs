@@ -43,7 +43,7 @@ pub fn to_assembly(
         .arg(&list)
         .args(["-S", "-o"])
         .arg(&output)
-        .arg(&unit.source)
+        .arg(&unit.named)
         .folder(root)
         .output()?;
     if !run.success {
@@ -87,7 +87,7 @@ pub fn plain(
         .args(unit.arguments.iter().filter(|argument| !asks_for_debug_information(argument)))
         .args(["-g0", "-c", "-o"])
         .arg(&output)
-        .arg(&unit.source)
+        .arg(&unit.named)
         .folder(root)
         .run()?;
     fs::read(&output).map_err(io_error("read", &output))

@@ -8,8 +8,8 @@ const LOG: &str = concat!(
     "'gcc-12 -Wp,-MMD,mm/.slub.o.d -D__KERNEL__ -O2 -DKBUILD_MODNAME='\\''\"slub\"'\\'' -c -o mm/slub.o mm/slub.c   ; ",
     "./tools/objtool/objtool --orc --uaccess   mm/slub.o' > mm/.slub.o.cmd\n",
     "scripts/basic/fixdep a/b/.c.o.d a/b/c.o 'gcc-12 -Wp,-MMD,a/b/.c.o.d -D__KERNEL__ -DMODULE ",
-    "-DKBUILD_MODNAME='\\''\"x\"'\\'' -c -o a/b/c.o a/b/c.c' > a/b/.c.o.cmd\n",
-    "set -e; trap 'x' PIPE; printf '%s\\n'   b/c.o d.o | awk '!x[$0]++ { print(\"a/\"$0) }' > a/my-mod.mod; printf\n",
+    "-DKBUILD_MODNAME='\\''\"x\"'\\'' -c -o a/z/../b/c.o a/z/../b/c.c' > a/b/.c.o.cmd\n",
+    "set -e; trap 'x' PIPE; printf '%s\\n'   z/../b/c.o d.o | awk '!x[$0]++ { print(\"a/\"$0) }' > a/my-mod.mod; printf\n",
     "ld -r -o a/my-mod.o; ./tools/objtool/objtool --orc --link --module a/my-mod.o\n",
     "ld -r -o vmlinux.o; ./tools/objtool/objtool --orc --link vmlinux.o;\n",
     "scripts/basic/fixdep scripts/.x.d scripts/x 'gcc-12 -O2 -o scripts/x scripts/x.c' > y\n",
@@ -31,6 +31,7 @@ fn a_dry_run_gives_units_owners_and_objtool() {
     let [unit] = database.units_of("a/b/c.c") else { panic!("{database:?}") };
     assert_eq!(unit.owner, Owner::Module { name: "my_mod".to_owned(), file: "a/my-mod".to_owned() });
     assert_eq!(unit.objtool, None);
+    assert_eq!((unit.named.as_str(), unit.object.as_str()), ("a/z/../b/c.c", "a/b/c.o"));
     assert_eq!(database.objtool.module, Some(words("--orc --link --module")));
     assert_eq!(database.objtool.vmlinux, Some(words("--orc --link")));
     assert_eq!(database.units_of("mm/none.c"), []);
