@@ -69,7 +69,10 @@ impl Coded for BuildError {
 }
 
 /// Makes an [`io::Error`] into a [`BuildError`].
-pub(crate) fn io_error(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> BuildError {
+pub(crate) fn io_error(
+    doing: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(io::Error) -> BuildError {
     let path = path.into();
     move |source| BuildError::Io { doing, path, source }
 }

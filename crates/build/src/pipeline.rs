@@ -6,12 +6,13 @@ use crate::report::{
 };
 use crate::units::{self, Proof, ProvenUnit};
 use crate::{Built, Event, Request, Stage};
-use kmend_compile::{CompileError, Failure, Outcome, PatchFile, Prepared, Target};
+use kmend_compile::{Failure, Outcome, PatchFile, Prepared, Target};
 use kmend_kernel::{Image, KernelError, ModuleTree};
 use kmend_link::{BuiltModule, LinkInput, Linked, Paths, Resolution, TargetKernel, UnitInput};
 use kmend_refusal::{Code, Refusal};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -156,7 +157,8 @@ impl<'a> Pipeline<'a> {
         let replace = self.request.replace;
         self.timed(Stage::Link, |_| {
             let changed: Vec<&ProvenUnit> = proven.iter().filter(|unit| !unit.delta.is_empty()).collect();
-            let proofs: Vec<Proof<'_>> = changed.iter().map(|unit| Proof { matched: &unit.matched }).collect();
+            let proofs: Vec<Proof<'_>> =
+                changed.iter().map(|unit| Proof { matched: &unit.matched }).collect();
             let inputs: Vec<UnitInput<'_>> = changed
                 .iter()
                 .zip(&proofs)
@@ -224,7 +226,9 @@ impl<'a> Pipeline<'a> {
             // A module of an earlier build would be taken for the result of this one.
             None => remove_if_there(&file)?,
         }
-        let mut text = serde_json::to_vec_pretty(&self.report).map_err(std::io::Error::other).map_err(io_error("write", &json))?;
+        let mut text = serde_json::to_vec_pretty(&self.report)
+            .map_err(std::io::Error::other)
+            .map_err(io_error("write", &json))?;
         text.push(b'\n');
         write_whole(&json, &text)?;
         Ok(Built { report: self.report, module: module.map(|_| file), json, times: self.times })
@@ -328,14 +332,13 @@ fn name(request: &Request<'_>) -> String {
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io_error("write", path))?;
     std::io::Write::write_all(&mut file, bytes).map_err(io_error("write", path))?;
-    use std::os::unix::fs::PermissionsExt;
     file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(io_error("write", path))?;
     file.persist(path).map_err(|error| io_error("write", path)(error.error))?;
     Ok(())

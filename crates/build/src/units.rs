@@ -3,8 +3,8 @@
 use crate::error::BuildError;
 use crate::report::{FunctionReport, Status, UnitReport};
 use kmend_compile::{CompiledUnit, Owner};
-use kmend_diff::Delta;
-use kmend_kernel::{Image, Module, ModuleTree};
+use kmend_diff::{Delta, Fentry};
+use kmend_kernel::{Image, ModuleTree};
 use kmend_link::{Locate, Location};
 use kmend_match::{Against, Matched, Outcome};
 use kmend_object::Object;
@@ -64,7 +64,7 @@ pub(crate) fn compare(unit: &CompiledUnit, matched: Option<Matched>) -> Result<U
     let mut refusals = matched.refusals(&source);
     let original = parse(&source, &unit.original)?;
     let patched = parse(&source, patched)?;
-    match kmend_diff::compare(&original, &patched) {
+    match kmend_diff::compare(&original, &patched, Fentry::Required) {
         Err(more) => refusals.extend(more.into_iter().map(|refusal| placed(refusal, &source))),
         Ok(delta) => {
             refusals.extend(unproven(&delta, &matched, &source));
@@ -110,8 +110,8 @@ impl Locate for Proof<'_> {
         Some(Location {
             object: located.object.clone()?,
             name: kernel.name.clone(),
-            position: kernel.position.position as u32,
-            count: kernel.position.count as u32,
+            position: kernel.position.position,
+            count: kernel.position.count,
         })
     }
 }
@@ -124,7 +124,11 @@ pub(crate) fn report(unit: &ProvenUnit) -> UnitReport {
         let location = function.original.as_deref().and_then(|name| proof.locate(name));
         FunctionReport {
             name: function.name.clone(),
-            status: if function.original.is_some() { Status::Changed } else { Status::New },
+            status: if function.original.is_some() || function.carried {
+                Status::Changed
+            } else {
+                Status::New
+            },
             reasons: function.reasons.clone(),
             position: location.filter(|place| place.count > 1).map(|place| place.position as usize),
         }

@@ -205,6 +205,11 @@ impl<'a> Unit<'a> {
                         irregular.push(IrregularSection { section: id });
                     }
                 }
+                Treatment::RuntimePointer => {
+                    if self.cut_entries(id, &raw[id.index()], 1).is_none() {
+                        irregular.push(IrregularSection { section: id });
+                    }
+                }
                 Treatment::Fragments => self.cut_fragments(id, &cuts[id.index()]),
                 Treatment::Plain if section.is_strings() => {}
                 Treatment::Plain | Treatment::PerUse if symbols[id.index()].is_empty() => {

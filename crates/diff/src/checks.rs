@@ -8,9 +8,6 @@ use kmend_object::SectionId;
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How far from its entry a function's call of `__fentry__` may lie, in bytes: behind an ENDBR at most.
-const FENTRY_REACH: u64 = 16;
-
 /// Everything about two units that a livepatch cannot do, whichever functions changed.
 pub(crate) fn refuse_changes(comparison: &Comparison<'_>) -> Vec<Refusal> {
     let mut refusals = Vec::new();
@@ -96,31 +93,6 @@ fn is_unpaired(unit: &Unit<'_>, id: AtomId) -> bool {
     let atom = unit.atom(id);
     let treatment = unit.treatments[atom.section.index()];
     atom.kind == AtomKind::Fixed && treatment != Treatment::Registration(Registers::Description)
-}
-
-/// Changed functions that ftrace cannot redirect.
-pub(crate) fn refuse_without_fentry(unit: &Unit<'_>, changed: &BTreeSet<AtomId>) -> Vec<Refusal> {
-    if !unit.ids().any(|id| has_fentry(unit, id)) {
-        // Compiled without -pg: nothing can be said of any function.
-        return Vec::new();
-    }
-    let refuse = |&id: &AtomId| {
-        let why = "the compiler put no call of __fentry__ at its entry, so ftrace cannot redirect it";
-        Refusal::new(Code::NoFentry, unit.name(id), why)
-    };
-    changed.iter().filter(|&&id| !has_fentry(unit, id)).map(refuse).collect()
-}
-
-fn has_fentry(unit: &Unit<'_>, id: AtomId) -> bool {
-    let atom = unit.atom(id);
-    let entry = atom.origin - atom.start;
-    atom.kind == AtomKind::Function
-        && atom.references.iter().take_while(|reference| reference.offset < entry + FENTRY_REACH).any(
-            |reference| {
-                matches!(reference.target, Target::External { symbol, .. }
-                if unit.object.symbol(symbol).name == "__fentry__")
-            },
-        )
 }
 
 /// Unknown sections, and tables without a rhythm, that refer to a function that is kept.

@@ -56,6 +56,11 @@ pub enum Reason {
         /// The table's section.
         section: String,
     },
+    /// It calls a changed function that ftrace cannot redirect.
+    Callee {
+        /// The called function.
+        name: String,
+    },
     /// Its own source is untouched, but a function that the compiler put into it has changed.
     Inlined {
         /// The functions whose source the patch touches.
@@ -73,6 +78,7 @@ impl fmt::Display for Reason {
             Reason::Text { before, after } => write!(f, "string, {before:?} to {after:?}"),
             Reason::Content { name } => write!(f, "constant {name}"),
             Reason::Table { section } => write!(f, "entry of {section}"),
+            Reason::Callee { name } => write!(f, "calls {name}, which ftrace cannot redirect"),
             Reason::Inlined { callees } => write!(f, "inlined callee {}", callees.join(", ")),
         }
     }
@@ -209,7 +215,7 @@ impl Comparison<'_> {
 fn compared_entries(unit: &Unit<'_>, id: AtomId) -> Vec<AtomId> {
     let is_compared = |&&entry: &&AtomId| {
         let treatment = unit.treatments[unit.atom(entry).section.index()];
-        matches!(treatment, Treatment::Entries { compared: true, .. })
+        matches!(treatment, Treatment::Entries { compared: true, .. } | Treatment::RuntimePointer)
     };
     let mut entries: Vec<AtomId> = unit.atom(id).entries.iter().filter(is_compared).copied().collect();
     entries.sort_by(|&x, &y| {

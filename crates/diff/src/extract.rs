@@ -1,8 +1,10 @@
 //! The kept atoms as an object of their own.
 
 use crate::atoms::{AtomId, AtomKind, Unit};
+use crate::marks::Marks;
 use crate::pair::Pairing;
 use crate::references::{self, Target};
+use crate::runtime;
 use crate::select::{self, Route, Selection};
 use kmend_object::{
     Binding, Object, Place, Relocation, Section, SectionId, Symbol, SymbolId, SymbolKind, elf,
@@ -62,7 +64,7 @@ pub(crate) struct Extraction<'a> {
     original: &'a Unit<'a>,
     patched: &'a Unit<'a>,
     pairing: &'a Pairing,
-    changed: &'a BTreeSet<AtomId>,
+    marks: &'a Marks,
     object: Object,
     references: BTreeMap<SymbolId, Reference>,
     placed: HashMap<AtomId, Placed>,
@@ -77,14 +79,14 @@ pub(crate) fn extract<'a>(
     original: &'a Unit<'a>,
     patched: &'a Unit<'a>,
     pairing: &'a Pairing,
-    changed: &'a BTreeSet<AtomId>,
+    marks: &'a Marks,
     selection: &Selection,
 ) -> (Extract, HashMap<AtomId, SymbolId>) {
     let mut extraction = Extraction {
         original,
         patched,
         pairing,
-        changed,
+        marks,
         object: Object { flags: patched.object.flags, ..Object::new() },
         references: BTreeMap::new(),
         placed: HashMap::new(),
@@ -206,6 +208,26 @@ impl Extraction<'_> {
             let relocation = Relocation { offset, kind: reference.kind, symbol, addend };
             self.object.sections[placed.section.index()].relocations.push(relocation);
         }
+        self.read_variables(id);
+    }
+
+    /// Turns the loads of runtime constants into loads of their variables.
+    fn read_variables(&mut self, id: AtomId) {
+        let placed = self.placed[&id];
+        for &entry in
+            self.patched.atom(id).entries.iter().filter(|&&entry| runtime::is_load(self.patched, entry))
+        {
+            let Some(load) = runtime::load(self.patched, entry) else { continue };
+            let symbol = self.outside_symbol(Reference::External { name: load.variable });
+            let offset = placed.start + load.at;
+            let section = &mut self.object.sections[placed.section.index()];
+            let start = offset as usize;
+            if let Some(old) = section.data.get_mut(start..start + load.code.len()) {
+                old.copy_from_slice(&load.code);
+                let offset = offset + runtime::HOLE;
+                section.relocations.push(Relocation { offset, kind: elf::R_X86_64_PC32, symbol, addend: -4 });
+            }
+        }
     }
 
     fn clear(&mut self, section: SectionId, offset: u64, kind: u32) {
@@ -218,7 +240,7 @@ impl Extraction<'_> {
 
     /// The symbol and addend that express a reference in the new object.
     fn resolve(&mut self, source: AtomId, reference: &references::Reference) -> (SymbolId, i64) {
-        let route = select::route(self.original, self.patched, self.pairing, self.changed, source, reference);
+        let route = select::route(self.original, self.patched, self.pairing, self.marks, source, reference);
         match (route, &reference.target) {
             (Route::Kept(id), Target::Atom { offset, .. }) => {
                 let target = self.placed[&id];

@@ -19,21 +19,23 @@ mod atoms;
 mod checks;
 mod compare;
 mod extract;
+mod marks;
 mod names;
 mod pair;
 mod references;
+mod runtime;
 mod select;
 mod special;
 
 pub use compare::Reason;
 pub use extract::{Extract, Reference};
+pub use marks::Fentry;
 
 use atoms::{AtomId, AtomKind, Unit};
 use compare::Comparison;
 use kmend_object::{Object, SymbolId};
 use kmend_refusal::{Code, Refusal};
 use serde::Serialize;
-use std::collections::BTreeSet;
 
 /// The difference between two objects, ready for the linker.
 #[derive(Debug, Clone, Default)]
@@ -52,8 +54,11 @@ pub struct Delta {
 pub struct FunctionChange {
     /// Its symbol in the patched object.
     pub name: String,
-    /// Its symbol in the original object; `None` for a new function.
+    /// Its symbol in the original object; `None` for a new function, and for a changed one that only its changed
+    /// callers call.
     pub original: Option<String>,
+    /// Whether it has changed but is not redirected itself: its changed callers call the new one.
+    pub carried: bool,
     /// Why.
     pub reasons: Vec<Reason>,
     /// Its symbol in the extract.
@@ -79,57 +84,41 @@ pub fn source_function(symbol: &str) -> String {
 }
 
 /// Compares two objects. All the reasons against a livepatch are returned, not the first.
-pub fn compare(original: &Object, patched: &Object) -> Result<Delta, Vec<Refusal>> {
+pub fn compare(original: &Object, patched: &Object, fentry: Fentry) -> Result<Delta, Vec<Refusal>> {
     require_function_sections(original).and_then(|()| require_function_sections(patched))?;
     let (original, _) = Unit::of(original);
     let (patched, irregular) = Unit::of(patched);
     let pairing = pair::pair(&original, &patched);
     let comparison = Comparison { original: &original, patched: &patched, pairing: &pairing };
     let mut refusals = checks::refuse_changes(&comparison);
-    let (changed, reasons) = changed_functions(&comparison);
-    let selection = select::select(&original, &patched, &pairing, &changed);
+    let (marks, unredirectable) = marks::mark(&comparison, fentry);
+    refusals.extend(unredirectable);
+    let selection = select::select(&original, &patched, &pairing, &marks);
     refusals.extend(selection.refusals.iter().cloned());
-    refusals.extend(checks::refuse_without_fentry(&patched, &changed));
     refusals.extend(checks::refuse_unknown_sections(&patched, &irregular, &selection.kept));
     if !refusals.is_empty() {
         refusals.sort();
         refusals.dedup();
         return Err(refusals);
     }
-    let (extract, symbols) = extract::extract(&original, &patched, &pairing, &changed, &selection);
-    let mut functions: Vec<FunctionChange> = changed
-        .iter()
-        .zip(reasons)
-        .map(|(id, reason)| FunctionChange {
-            name: patched.name(*id),
-            original: pairing.original(*id).map(|partner| original.name(partner)),
-            reasons: vec![reason],
-            symbol: symbols[id],
-        })
-        .collect();
-    functions.extend(selection.new.iter().map(|id| FunctionChange {
-        name: patched.name(*id),
-        original: None,
-        reasons: vec![Reason::New],
-        symbol: symbols[id],
-    }));
+    let (extract, symbols) = extract::extract(&original, &patched, &pairing, &marks, &selection);
+    let change = |id: AtomId, original: Option<String>, reasons: Vec<Reason>| FunctionChange {
+        name: patched.name(id),
+        original,
+        carried: marks.carried.contains(&id),
+        reasons,
+        symbol: symbols[&id],
+    };
+    let replaced = |id: AtomId| {
+        let partner = pairing.original(id).filter(|_| !marks.carried.contains(&id));
+        partner.map(|partner| original.name(partner))
+    };
+    let changed = marks.changed.iter().map(|(&id, reasons)| change(id, replaced(id), reasons.clone()));
+    let new = selection.new.iter().map(|&id| change(id, None, vec![Reason::New]));
+    let functions = changed.chain(new).collect();
     let is_variable = |id: &&AtomId| patched.atom(**id).kind == AtomKind::Variable;
     let variables = selection.kept.iter().filter(is_variable).map(|&id| patched.name(id)).collect();
     Ok(Delta { functions, variables, extract })
-}
-
-/// The paired functions that differ, with the first reason of each. What ran at the start is refused elsewhere.
-fn changed_functions(comparison: &Comparison<'_>) -> (BTreeSet<AtomId>, Vec<Reason>) {
-    let patched = comparison.patched;
-    patched
-        .ids()
-        .filter(|&id| patched.atom(id).kind == AtomKind::Function)
-        .filter(|&id| !special::is_start_code(&patched.section_of(id).name))
-        .filter_map(|id| {
-            let original = comparison.pairing.original(id)?;
-            Some((id, comparison.difference(original, id)?))
-        })
-        .unzip()
 }
 
 /// Refuses an object whose functions share `.text`: a change of one would move the others.

@@ -8,9 +8,11 @@
 
 use crate::atoms::{AtomId, AtomKind, Unit};
 use crate::extract::Reference as Outside;
+use crate::marks::Marks;
 use crate::names;
 use crate::pair::Pairing;
 use crate::references::{Reference, Target};
+use crate::runtime;
 use crate::special::Treatment;
 use kmend_object::{Place, elf};
 use kmend_refusal::{Code, Refusal};
@@ -41,7 +43,7 @@ struct Selector<'a> {
     patched: &'a Unit<'a>,
     original: &'a Unit<'a>,
     pairing: &'a Pairing,
-    changed: &'a BTreeSet<AtomId>,
+    marks: &'a Marks,
     selection: Selection,
     queue: Vec<AtomId>,
     reported: HashSet<(AtomId, String)>,
@@ -52,13 +54,12 @@ pub(crate) fn select<'a>(
     original: &'a Unit<'a>,
     patched: &'a Unit<'a>,
     pairing: &'a Pairing,
-    changed: &'a BTreeSet<AtomId>,
+    marks: &'a Marks,
 ) -> Selection {
     let selection = Selection { kept: BTreeSet::new(), new: BTreeSet::new(), refusals: Vec::new() };
     let reported = HashSet::new();
-    let mut selector =
-        Selector { patched, original, pairing, changed, selection, queue: Vec::new(), reported };
-    for &id in changed {
+    let mut selector = Selector { patched, original, pairing, marks, selection, queue: Vec::new(), reported };
+    for &id in marks.changed.keys() {
         selector.keep(id);
     }
     while let Some(id) = selector.queue.pop() {
@@ -72,7 +73,7 @@ pub(crate) fn route(
     original: &Unit<'_>,
     patched: &Unit<'_>,
     pairing: &Pairing,
-    changed: &BTreeSet<AtomId>,
+    marks: &Marks,
     source: AtomId,
     reference: &Reference,
 ) -> Route {
@@ -85,7 +86,7 @@ pub(crate) fn route(
         Target::Atom { id, offset } => match patched.atom(*id).kind {
             AtomKind::Content | AtomKind::Entry => Route::Kept(*id),
             AtomKind::Function
-                if changed.contains(id) && stays_inside(patched, source, *id, *offset, reference) =>
+                if marks.is_changed(*id) && stays_inside(patched, source, *id, *offset, reference) =>
             {
                 Route::Kept(*id)
             }
@@ -136,12 +137,22 @@ impl Selector<'_> {
             self.follow_reference(id, reference);
         }
         for &entry in &atom.entries {
+            self.follow_entry(id, entry);
+        }
+    }
+
+    fn follow_entry(&mut self, owner: AtomId, entry: AtomId) {
+        if !runtime::is_load(self.patched, entry) {
             self.keep(entry);
+        } else if runtime::load(self.patched, entry).is_none() {
+            let section = self.patched.section_of(entry).name.clone();
+            let why = format!("{} loads its constant in a way that is not known", self.patched.name(owner));
+            self.refuse(owner, Code::UnknownSection, &section, why);
         }
     }
 
     fn follow_reference(&mut self, source: AtomId, reference: &Reference) {
-        let route = route(self.original, self.patched, self.pairing, self.changed, source, reference);
+        let route = route(self.original, self.patched, self.pairing, self.marks, source, reference);
         match (route, &reference.target) {
             (Route::Kept(id), _) => self.keep_target(source, id),
             (Route::Absolute, Target::Other { symbol, .. }) => {

@@ -18,6 +18,8 @@ pub(crate) enum Treatment {
         /// and for what is made from the function's code anyway.
         compared: bool,
     },
+    /// Places where the kernel writes a constant into its code at boot ([`crate::runtime`]).
+    RuntimePointer,
     /// Code without symbols that a function or one of its entries refers to, such as an alternative's
     /// replacement.
     Fragments,
@@ -76,6 +78,7 @@ const TABLE: &[Row] = &[
     row(".kcfi_traps", Treatment::Entries { relocations: 1, compared: false }), // include/linux/cfi.h, clang
     row("__mcount_loc", Treatment::Entries { relocations: 1, compared: false }), // gcc -mrecord-mcount
     row("__patchable_function_entries", Treatment::Entries { relocations: 1, compared: false }), // gcc, clang
+    row("runtime_ptr_*", Treatment::RuntimePointer), // arch/x86/include/asm/runtime-const.h, since 6.11
     // Code beside the function.
     row(".altinstr_replacement", Treatment::Fragments), // arch/x86/include/asm/alternative.h
     row(".altinstr_aux", Treatment::Fragments),     // arch/x86/include/asm/cpufeature.h: _static_cpu_has

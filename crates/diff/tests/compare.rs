@@ -1,6 +1,6 @@
 //! What the differ says of small C sources, compiled here with the machine's gcc.
 
-use kmend_diff::{Delta, Reason, Reference, compare};
+use kmend_diff::{Delta, Fentry, Reason, Reference};
 use kmend_object::{Object, SymbolKind, elf};
 use kmend_process::Command;
 use kmend_refusal::{Code, Refusal};
@@ -36,17 +36,25 @@ fn object(source: &str) -> Object {
     Object::parse(&fs::read(folder.path().join("unit.o")).unwrap()).unwrap()
 }
 
+fn compare(original: &Object, patched: &Object) -> Result<Delta, Vec<Refusal>> {
+    kmend_diff::compare(original, patched, Fentry::Required)
+}
+
 fn diff(original: &str, patched: &str) -> Result<Delta, Vec<Refusal>> {
     compare(&object(original), &object(patched))
 }
 
-/// The functions that go into the module, as `name` or `+name` for new ones.
+/// The functions that go into the module, as `name`, `+name` for new ones and `~name` for those that go along.
 fn functions(delta: &Delta) -> Vec<String> {
-    let mark = |original: &Option<String>| if original.is_some() { "" } else { "+" };
+    let mark = |function: &kmend_diff::FunctionChange| match (&function.original, function.carried) {
+        (Some(_), _) => "",
+        (None, true) => "~",
+        (None, false) => "+",
+    };
     let mut names: Vec<String> = delta
         .functions
         .iter()
-        .map(|function| format!("{}{}", mark(&function.original), function.name))
+        .map(|function| format!("{}{}", mark(function), function.name))
         .collect();
     names.sort();
     names
@@ -253,6 +261,37 @@ fn a_function_without_fentry_is_refused() {
         __attribute__((no_instrument_function)) int f(int x) { return ext(x + 1); }";
     let refusals = diff(source, &source.replace("x + 1", "x + 2")).unwrap_err();
     assert_eq!((refusals[0].code, refusals[0].subject.as_str()), (Code::NoFentry, "f"));
+}
+
+#[test]
+fn a_static_function_without_fentry_goes_along_with_its_callers() {
+    let source = "int ext(int);
+        static __attribute__((no_instrument_function, noinline)) int body(int x) { return ext(x + 1) * 3; }
+        int a(int x) { return body(x) + 1; } int b(int x) { return body(x) + 2; } int c(int x) { return ext(x); }";
+    let delta = diff(source, &source.replace("x + 1)", "x + 2)")).unwrap();
+    assert_eq!(functions(&delta), ["a", "b", "~body"]);
+    assert!(originals(&delta).is_empty(), "both call the new body");
+    let pointed = source.replace("int c(int x) { return ext(x); }", "int (*pointer)(int) = body;");
+    assert_eq!(codes(diff(&pointed, &pointed.replace("x + 1)", "x + 2)"))), [Code::NoFentry]);
+}
+
+#[test]
+fn a_runtime_constant_becomes_a_load_of_its_variable() {
+    let source = "extern unsigned long LIMIT;
+        static unsigned long limit(void) { unsigned long v; asm(\"movabs $0x123456789abcdef,%0\\n1:\\n.pushsection \"
+            \"runtime_ptr_LIMIT,\\\"a\\\"\\n.long 1b - 8 - .\\n.popsection\" : \"=r\"(v)); return v; }
+        int ext(unsigned long); int f(unsigned long x) { return ext(x < limit() ? x + 1 : 0); }";
+    let delta = diff(source, &source.replace("x + 1", "x + 7")).unwrap();
+    assert_eq!(functions(&delta), ["f"]);
+    let object = &delta.extract.object;
+    assert!(object.section_named("runtime_ptr_LIMIT").is_none());
+    let code = object.section(object.section_named(".text.f").unwrap());
+    let load =
+        code.relocations.iter().find(|relocation| object.symbol(relocation.symbol).name == "LIMIT").unwrap();
+    assert_eq!((load.kind, load.addend), (elf::R_X86_64_PC32, -4));
+    let at = load.offset as usize;
+    assert!(matches!(code.data[at - 3..at], [0x48 | 0x4c, 0x8b, _]), "{:x?}", &code.data[at - 3..at + 7]);
+    assert_eq!(code.data[at + 4..at + 7], [0x0f, 0x1f, 0x00]);
 }
 
 #[test]

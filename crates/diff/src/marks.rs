@@ -1,0 +1,146 @@
+//! Which functions are replaced, and which go along with their callers.
+//!
+//! ftrace can redirect a function only if the compiler put a call of `__fentry__` at its entry. One without (the
+//! body of a system call, which `SYSCALL_DEFINE` makes `inline` and so untraced) can still be patched if it is
+//! static and nothing but calls leads to it: its callers are replaced as well, and call the new one.
+
+use crate::atoms::{AtomId, AtomKind, Unit};
+use crate::compare::{Comparison, Reason};
+use crate::references::Target;
+use crate::special;
+use kmend_object::Binding;
+use kmend_refusal::{Code, Refusal};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How far from its entry a function's call of `__fentry__` may lie, in bytes: behind an ENDBR at most.
+const FENTRY_REACH: u64 = 16;
+
+/// Whether a function must have an ftrace entry to be replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fentry {
+    /// It must: the result goes into a kernel.
+    Required,
+    /// It must, unless the whole object was compiled without: then nothing can be said of its functions.
+    IfUsed,
+}
+
+/// The functions that a patch changes.
+#[derive(Debug, Default)]
+pub(crate) struct Marks {
+    /// Replaced or carried functions of the patched object, with the reasons.
+    pub(crate) changed: BTreeMap<AtomId, Vec<Reason>>,
+    /// Those of them that ftrace cannot redirect, and whose callers are therefore replaced too.
+    pub(crate) carried: BTreeSet<AtomId>,
+}
+
+impl Marks {
+    /// Whether it is in the module as a changed function.
+    pub(crate) fn is_changed(&self, id: AtomId) -> bool {
+        self.changed.contains_key(&id)
+    }
+}
+
+/// Finds the changed functions. What ran at the start is refused elsewhere.
+pub(crate) fn mark(comparison: &Comparison<'_>, fentry: Fentry) -> (Marks, Vec<Refusal>) {
+    let patched = comparison.patched;
+    let mut marks = Marks::default();
+    for id in patched.ids().filter(|&id| patched.atom(id).kind == AtomKind::Function) {
+        if special::is_start_code(&patched.section_of(id).name) {
+            continue;
+        }
+        let reason = comparison.pairing.original(id).and_then(|original| comparison.difference(original, id));
+        if let Some(reason) = reason {
+            marks.changed.insert(id, vec![reason]);
+        }
+    }
+    if fentry == Fentry::IfUsed && !patched.ids().any(|id| has_fentry(patched, id)) {
+        return (marks, Vec::new());
+    }
+    let refusals = carry(patched, &mut marks);
+    (marks, refusals)
+}
+
+/// Marks the callers of changed functions without an ftrace entry, as far up as it takes.
+fn carry(unit: &Unit<'_>, marks: &mut Marks) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    let mut waiting: Vec<AtomId> = marks.changed.keys().copied().collect();
+    while let Some(id) = waiting.pop() {
+        if has_fentry(unit, id) || marks.carried.contains(&id) {
+            continue;
+        }
+        match callers(unit, id) {
+            Ok(callers) => {
+                marks.carried.insert(id);
+                for caller in callers {
+                    marks.changed.entry(caller).or_insert_with(|| {
+                        waiting.push(caller);
+                        vec![Reason::Callee { name: unit.name(id) }]
+                    });
+                }
+            }
+            Err(obstacle) => {
+                let why = format!(
+                    "the compiler put no call of __fentry__ at its entry, so ftrace cannot redirect it, and {obstacle}"
+                );
+                refusals.push(Refusal::new(Code::NoFentry, unit.name(id), why));
+            }
+        }
+    }
+    refusals
+}
+
+/// The functions that call a static one, or what else leads to it.
+fn callers(unit: &Unit<'_>, id: AtomId) -> Result<BTreeSet<AtomId>, String> {
+    let is_static = unit.symbol_of(id).is_some_and(|symbol| symbol.binding == Binding::Local);
+    if !is_static {
+        return Err("it is not static: other units may call it".into());
+    }
+    let mut callers = BTreeSet::new();
+    for source in unit.ids() {
+        let refers = |reference: &&crate::references::Reference| matches!(reference.target, Target::Atom { id: target, .. } if target == id);
+        for reference in unit.atom(source).references.iter().filter(refers) {
+            match owners(unit, source) {
+                Some(owners) if owners.contains(&id) => {}
+                Some(owners) if reference.branch => callers.extend(owners),
+                _ => return Err(format!("its address is taken by {}", unit.name(source))),
+            }
+        }
+    }
+    if callers.is_empty() { Err("nothing in its unit calls it".into()) } else { Ok(callers) }
+}
+
+/// The functions that a piece of code belongs to; `None` for what is no code of a function.
+fn owners(unit: &Unit<'_>, source: AtomId) -> Option<BTreeSet<AtomId>> {
+    let atom = unit.atom(source);
+    match atom.kind {
+        AtomKind::Function => Some(BTreeSet::from([source])),
+        AtomKind::Entry => match atom.references.first()?.target {
+            Target::Atom { id, .. } if unit.section_of(id).is_code() && id != source => owners(unit, id),
+            _ => None,
+        },
+        AtomKind::Content if unit.section_of(source).is_code() => {
+            let leads_here = |id: &AtomId| {
+                let found = |reference: &crate::references::Reference| matches!(reference.target, Target::Atom { id: target, .. } if target == source);
+                let atom = unit.atom(*id);
+                let through = |entry: &AtomId| unit.atom(*entry).references.iter().any(found);
+                atom.kind == AtomKind::Function
+                    && (atom.references.iter().any(found) || atom.entries.iter().any(through))
+            };
+            Some(unit.ids().filter(leads_here).collect())
+        }
+        AtomKind::Variable | AtomKind::Content | AtomKind::Fixed => None,
+    }
+}
+
+/// Whether ftrace can redirect it.
+fn has_fentry(unit: &Unit<'_>, id: AtomId) -> bool {
+    let atom = unit.atom(id);
+    let entry = atom.origin - atom.start;
+    atom.kind == AtomKind::Function
+        && atom.references.iter().take_while(|reference| reference.offset < entry + FENTRY_REACH).any(
+            |reference| {
+                matches!(reference.target, Target::External { symbol, .. }
+                if unit.object.symbol(symbol).name == "__fentry__")
+            },
+        )
+}
