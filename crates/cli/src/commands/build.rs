@@ -1,0 +1,188 @@
+//! `kmend build`
+
+mod report;
+
+use super::kernel::OwnKernel;
+use super::prove::{self, Checks};
+use crate::arguments;
+use crate::failure::{End, Failure};
+use crate::kernel_choice;
+use crate::output::{self, Output};
+use crate::progress::Progress;
+use clap::Args;
+use kmend_build::{Built, Event, RefusalReport, Report, Request, Stage};
+use kmend_refusal::Code;
+use kmend_store::{Cache, Kernel};
+use kmend_vm::ProofReport;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Build a livepatch module from source patches
+///
+/// Applies the patches, in their order, to a copy of the kernel's source; compiles what they reach, before and after;
+/// makes sure that the compiled originals equal the kernel's image; finds what changed; and builds a module that holds
+/// just the changed functions and what they need. The kernel's source tree is never written to.
+///
+/// Writes livepatch-NAME.ko and NAME.json, the report, into the output folder. The same inputs give the same bytes.
+/// What cannot be patched safely is refused with all the reasons at once, and then no module is written.
+///
+/// The kernel is the one that --kernel names; else the one that runs, if it is in the cache; else the only one in the
+/// cache. With --source, --config and --image it is one of your own, taken into the cache on the way as `kmend kernel
+/// import` does.
+///
+/// Exit codes: 0 built, 3 the patches change no code of this kernel, 2 refused, 1 something failed.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Build {
+    /// Unified diffs, as `git diff` or `diff -u` writes them
+    #[arg(value_name = "FIX.patch", required = true)]
+    patches: Vec<PathBuf>,
+    /// The release of a kernel in the cache
+    #[arg(long, value_name = "RELEASE")]
+    kernel: Option<String>,
+    /// The source tree of a kernel of your own
+    #[arg(long, value_name = "DIR", conflicts_with = "kernel", requires_all = ["config", "image"])]
+    source: Option<PathBuf>,
+    /// Its configuration
+    #[arg(long, value_name = "FILE", requires = "source")]
+    config: Option<PathBuf>,
+    /// Its image: a bzImage (vmlinuz) or an ELF vmlinux
+    #[arg(long, value_name = "FILE", requires = "source")]
+    image: Option<PathBuf>,
+    /// Where modules for it are built, if not in its source tree
+    #[arg(long, value_name = "DIR", requires = "source")]
+    headers: Option<PathBuf>,
+    /// The folder for the module and the report
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    /// The livepatch's name; that of the first patch's file if not given
+    #[arg(long, value_name = "NAME", value_parser = arguments::module_name)]
+    name: Option<String>,
+    /// Replace all livepatches that are loaded before it (the default): the kernel is then its source and these patches
+    #[arg(long, overrides_with = "no_replace")]
+    replace: bool,
+    /// Add to the livepatches that are loaded before it
+    #[arg(long)]
+    no_replace: bool,
+    /// Boot the kernel in a virtual machine and load, check and unload the module, as `kmend prove` does
+    #[arg(long)]
+    prove: bool,
+    #[command(flatten)]
+    checks: Checks,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kmend build fix.patch
+  kmend build fix.patch --kernel 6.1.0-56-cloud-amd64 -o out --prove
+  kmend build 0001-first.patch 0002-second.patch --name both --no-replace
+  kmend build fix.patch --prove --before 'grep -q Chunk /proc/meminfo' --after 'grep -q CHUNK /proc/meminfo'
+  kmend build fix.patch --source ~/linux --config ~/linux/.config --image ~/linux/vmlinux";
+
+/// A build as `--json` prints it: the report, and what belongs to this run alone.
+#[derive(Serialize)]
+struct Run<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<ProofReport>,
+}
+
+impl Build {
+    pub(crate) fn run(self, output: &mut Output) -> Result<End, Failure> {
+        self.require_proof_for_checks()?;
+        let patches = self.read_patches()?;
+        let cache = Cache::open()?;
+        let kernel = self.kernel(&cache)?;
+        let request = Request {
+            cache: &cache,
+            kernel: &kernel,
+            patches,
+            name: self.name.clone(),
+            replace: !self.no_replace,
+            output: self.output.clone(),
+        };
+        let built = build(&request)?;
+        if !output.is_json() {
+            output.text(&report::text(&built))?;
+            output::reasons(&built.report.refusals);
+        }
+        let proof = match &built.module {
+            Some(module) if self.prove => Some(prove::prove(&cache, &kernel, module, &self.checks)?),
+            _ => None,
+        };
+        match &proof {
+            Some(proof) if !output.is_json() => output.text(&prove::text(proof))?,
+            _ if output.is_json() => {
+                let run = Run { report: &built.report, path: built.module.as_deref(), proof };
+                output.result(&run, |_| String::new())?;
+            }
+            _ => {}
+        }
+        Ok(End::of(built.report.refusals.iter().map(RefusalReport::code)))
+    }
+
+    fn require_proof_for_checks(&self) -> Result<(), Failure> {
+        if self.prove || self.checks.is_default() {
+            return Ok(());
+        }
+        let why = "--before, --after, --module and --timeout are for the proof, and --prove is not given";
+        Err(Failure::new(Code::Usage, "", why))
+    }
+
+    fn read_patches(&self) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+        let read = |path: &PathBuf| {
+            let bytes = std::fs::read(path).map_err(|error| Failure::io(path, &error))?;
+            let name = path.file_name().unwrap_or(path.as_os_str());
+            Ok((name.to_string_lossy().into_owned(), bytes))
+        };
+        self.patches.iter().map(read).collect()
+    }
+
+    fn kernel(&self, cache: &Cache) -> Result<Kernel, Failure> {
+        let (Some(source), Some(config), Some(image)) = (&self.source, &self.config, &self.image) else {
+            return kernel_choice::choose(cache, self.kernel.as_deref());
+        };
+        let own = OwnKernel {
+            source: source.clone(),
+            config: config.clone(),
+            image: image.clone(),
+            headers: self.headers.clone(),
+            release: None,
+        };
+        own.import(cache)
+    }
+}
+
+/// Builds and shows how far it is.
+fn build(request: &Request<'_>) -> Result<Built, Failure> {
+    let progress = Mutex::new(Progress::new());
+    let locked = || -> MutexGuard<'_, Progress> { progress.lock().unwrap_or_else(PoisonError::into_inner) };
+    let built = kmend_build::build(request, &|event| match event {
+        Event::Started(stage) => locked().begin(stage_name(stage)),
+        Event::Detail(stage, text) => {
+            // Threads of a stage that is over may still speak.
+            let mut progress = locked();
+            if progress.stage() == Some(stage_name(stage)) {
+                progress.detail(&text);
+            }
+        }
+        Event::Finished(_, time) => locked().end(Some(time)),
+    })?;
+    Ok(built)
+}
+
+/// One word for a progress line.
+fn stage_name(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Prepare => "prepare",
+        Stage::Compile => "compile",
+        Stage::Match => "match",
+        Stage::Diff => "diff",
+        Stage::Link => "link",
+        Stage::Module => "module",
+    }
+}

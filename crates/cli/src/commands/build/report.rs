@@ -1,0 +1,64 @@
+//! How a build's report looks.
+
+use crate::commands::diff::{line, reasons};
+use crate::style::{BOLD, CYAN, DIM, GREEN, YELLOW, paint, size};
+use kmend_build::{Built, FunctionReport, Report, Status, UnitReport};
+use std::fmt::Write;
+
+/// The changed functions by unit, the notes, and the module.
+pub(crate) fn text(built: &Built) -> String {
+    let report = &built.report;
+    let mut text = format!("{} {} {}\n", paint(BOLD, "kernel"), report.kernel.release, report.kernel.version);
+    for unit in &report.units {
+        add_unit(&mut text, unit);
+    }
+    for note in &report.notes {
+        let _ = writeln!(text, "{} {}: {}", paint(YELLOW, "note"), note.subject, note.text);
+    }
+    add_symbols(&mut text, report);
+    if let (Some(module), Some(path)) = (&report.module, &built.module) {
+        let _ = writeln!(text, "{} {} {}", paint(BOLD, "module"), path.display(), size(module.size as u64));
+    }
+    text
+}
+
+fn add_unit(text: &mut String, unit: &UnitReport) {
+    let match_text = match (unit.functions_matched, unit.functions_elsewhere) {
+        (matched, 0) => format!("{matched} functions match the image"),
+        (matched, elsewhere) => {
+            format!("{matched} functions match the image, {elsewhere} are not in force there")
+        }
+    };
+    let _ = writeln!(text, "{} {}: {}", paint(BOLD, &unit.source), unit.object, paint(DIM, match_text));
+    for function in &unit.functions {
+        add_function(text, function);
+    }
+    for variable in &unit.variables {
+        line(text, &paint(CYAN, "variable"), variable, "new");
+    }
+}
+
+fn add_function(text: &mut String, function: &FunctionReport) {
+    let status = match function.status {
+        Status::Changed => paint(YELLOW, "changed "),
+        Status::New => paint(GREEN, "new     "),
+    };
+    let name = match function.position {
+        Some(position) => format!("{} (position {position})", function.name),
+        None => function.name.clone(),
+    };
+    line(text, &status, &name, &reasons(&function.reasons));
+}
+
+fn add_symbols(text: &mut String, report: &Report) {
+    if report.symbols.is_empty() {
+        return;
+    }
+    let count = report.symbols.len();
+    let noun = if count == 1 { "symbol" } else { "symbols" };
+    let _ = writeln!(
+        text,
+        "{} {count} {noun} of the running kernel by livepatch relocation",
+        paint(BOLD, "link")
+    );
+}

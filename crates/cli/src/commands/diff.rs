@@ -1,0 +1,88 @@
+//! `kmend diff`
+
+use crate::failure::{End, Failure};
+use crate::output::Output;
+use crate::style::{CYAN, GREEN, YELLOW, paint};
+use clap::Args;
+use kmend_diff::{Delta, Fentry, FunctionChange};
+use kmend_object::Object;
+use kmend_refusal::Code;
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+
+/// Compare two objects: which functions changed, which are new
+///
+/// Compares the object of the original source with that of the patched one, function by function, and lists what
+/// a livepatch would have to hold. Names are not trusted: functions and data pair up by their contents, so that the
+/// compiler's numbering (foo.isra.0, __func__.12, CSWTCH.45) does not mislead. What objtool adds to an object is ignored.
+///
+/// Both must be x86-64 relocatable ELF objects that one compiler made with -ffunction-sections and
+/// -fdata-sections, and with the same options otherwise.
+///
+/// Exit codes: 0 something changed, 3 nothing changes, 2 refused (a livepatch could not hold the change), 1 a file
+/// cannot be read or is no such object.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Diff {
+    /// The object of the original source
+    #[arg(value_name = "ORIG.o")]
+    original: PathBuf,
+    /// The object of the patched source
+    #[arg(value_name = "PATCHED.o")]
+    patched: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Example:
+  gcc -O2 -c -ffunction-sections -fdata-sections -o orig.o before.c
+  gcc -O2 -c -ffunction-sections -fdata-sections -o patched.o after.c
+  kmend diff orig.o patched.o";
+
+/// The difference as `--json` prints it.
+#[derive(Serialize)]
+struct Difference<'a> {
+    functions: &'a [FunctionChange],
+    variables: &'a [String],
+}
+
+impl Diff {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
+        let (original, patched) = (read(&self.original)?, read(&self.patched)?);
+        let delta = kmend_diff::compare(&original, &patched, Fentry::IfUsed).map_err(Failure::refused)?;
+        if delta.is_empty() && !output.is_json() {
+            let why = "every function and all data are the same in both objects";
+            return Err(Failure::new(Code::NothingChanges, "", why));
+        }
+        let difference = Difference { functions: &delta.functions, variables: &delta.variables };
+        output.result(&difference, |_| text(&delta))?;
+        Ok(if delta.is_empty() { End::Nothing } else { End::Done })
+    }
+}
+
+fn read(path: &Path) -> Result<Object, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| Failure::io(path, &error))?;
+    Object::parse(&bytes).map_err(|error| Failure::about(path.display().to_string(), &error))
+}
+
+fn text(delta: &Delta) -> String {
+    let mut text = String::new();
+    for function in &delta.functions {
+        let (status, style) = if function.original.is_some() { ("changed", YELLOW) } else { ("new", GREEN) };
+        line(&mut text, &paint(style, format!("{status:<8}")), &function.name, &reasons(&function.reasons));
+    }
+    for variable in &delta.variables {
+        line(&mut text, &paint(CYAN, "variable"), variable, "new");
+    }
+    text
+}
+
+/// One thing that goes into a module.
+pub(crate) fn line(text: &mut String, status: &str, name: &str, reasons: &str) {
+    let _ = writeln!(text, "  {status}  {name:<40} {reasons}");
+}
+
+/// Why, in words.
+pub(crate) fn reasons(reasons: &[kmend_diff::Reason]) -> String {
+    reasons.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,114 @@
+//! `kmend inspect`
+
+use crate::failure::{End, Failure};
+use crate::output::Output;
+use crate::style::{BOLD, DIM, paint};
+use clap::Args;
+use kmend_inspect::{Inspection, LivepatchSymbol, ObjectRelocations, PatchedObject};
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// Show what a livepatch module patches, and for which kernel
+///
+/// Reads the module's file alone: no kernel is needed. Shows the kernel it was built for, the functions it
+/// replaces by object (vmlinux or a module) with their positions among the symbols of one name, the callbacks, and
+/// the symbols that the kernel's livepatch loader resolves. It reads livepatches that other tools made, too; if
+/// such a module makes its patch table at run time, the functions cannot be shown.
+///
+/// A signature is said to be there or not. Whether it is good, only the kernel with the key can tell.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Inspect {
+    /// The livepatch module, packed or not
+    #[arg(value_name = "FIX.ko")]
+    module: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kmend inspect livepatch-fix.ko
+  kmend inspect livepatch-fix.ko --json | jq -r '.objects[].functions[].name'";
+
+impl Inspect {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
+        let inspection = kmend_inspect::inspect(&self.module)?;
+        output.result(&inspection, text)?;
+        Ok(End::Done)
+    }
+}
+
+fn text(module: &Inspection) -> String {
+    let mut text = head(module);
+    for object in &module.objects {
+        let _ = write!(text, "\n{}\n", paint(BOLD, format!("patches {}", object.name)));
+        add_object(&mut text, object);
+    }
+    if module.replace.is_none() {
+        text.push_str("\nThe patch table is made at run time: its functions cannot be read from the file.\n");
+    }
+    for relocations in &module.relocations {
+        add_relocations(&mut text, relocations);
+    }
+    text
+}
+
+fn head(module: &Inspection) -> String {
+    let unknown = || "unknown".to_owned();
+    let depends = if module.depends.is_empty() { "nothing".into() } else { module.depends.join(", ") };
+    let rows = [
+        ("name", module.name.clone()),
+        ("kernel", module.kernel.clone()),
+        ("vermagic", module.vermagic.clone()),
+        ("build id", module.build_id.clone().unwrap_or_else(unknown)),
+        ("made by", module.kmend.as_ref().map_or_else(unknown, |version| format!("kmend {version}"))),
+        ("replaces", replaces(module.replace).into()),
+        ("signature", if module.signed { "appended" } else { "none" }.into()),
+        ("depends on", depends),
+    ];
+    rows.iter().fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "{name:<10}  {value}");
+        text
+    })
+}
+
+fn replaces(replace: Option<bool>) -> &'static str {
+    match replace {
+        Some(true) => "all livepatches that are loaded before it",
+        Some(false) => "nothing: it is added to those that are loaded",
+        None => "unknown",
+    }
+}
+
+fn add_object(text: &mut String, object: &PatchedObject) {
+    for function in &object.functions {
+        let position = if function.position == 0 {
+            String::new()
+        } else {
+            paint(DIM, format!("position {}", function.position))
+        };
+        let other = (function.replacement != function.name).then(|| format!(" by {}", function.replacement));
+        let _ = writeln!(text, "  {}{} {position}", function.name, other.unwrap_or_default());
+    }
+    for callback in &object.callbacks {
+        let _ = writeln!(text, "  callback {}: {}", callback.when, callback.function);
+    }
+}
+
+fn add_relocations(text: &mut String, relocations: &ObjectRelocations) {
+    let title = format!("resolved with {}", relocations.object);
+    let _ = writeln!(text, "\n{} {} relocations", paint(BOLD, title), relocations.count);
+    for symbol in &relocations.symbols {
+        let _ = writeln!(text, "  {}", symbol_text(symbol, &relocations.object));
+    }
+}
+
+fn symbol_text(symbol: &LivepatchSymbol, object: &str) -> String {
+    let mut text = symbol.name.clone();
+    if symbol.object != object {
+        let _ = write!(text, " of {}", symbol.object);
+    }
+    if symbol.position != 0 {
+        let _ = write!(text, " {}", paint(DIM, format!("position {}", symbol.position)));
+    }
+    text
+}

@@ -1,0 +1,59 @@
+//! `kmend list`
+
+use crate::failure::{End, Failure};
+use crate::output::Output;
+use crate::style::{BOLD, DIM, GREEN, YELLOW, paint};
+use clap::Args;
+use kmend_live::{LoadedPatch, PatchedObject, System};
+use std::fmt::Write;
+
+/// List the livepatches of the running kernel
+///
+/// Shows every livepatch that is loaded, whoever built it: its state, and the functions that it replaces by object. An
+/// object that is not loaded (a module) is patched when it is.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct List {}
+
+const EXAMPLES: &str = "\
+Examples:
+  kmend list
+  kmend list --json | jq -r '.[] | select(.transition) | .name'";
+
+impl List {
+    pub(crate) fn run(output: &mut Output) -> Result<End, Failure> {
+        let patches = System::running().patches()?;
+        output.result(&patches, |patches| {
+            if patches.is_empty() { "no livepatch is loaded\n".into() } else { text(patches) }
+        })?;
+        Ok(End::Done)
+    }
+}
+
+fn text(patches: &[LoadedPatch]) -> String {
+    let mut text = String::new();
+    for patch in patches {
+        let state = match (patch.enabled, patch.transition) {
+            (true, false) => paint(GREEN, "enabled"),
+            (true, true) => paint(YELLOW, "enabling"),
+            (false, true) => paint(YELLOW, "disabling"),
+            (false, false) => paint(DIM, "disabled"),
+        };
+        let replaces = if patch.replace == Some(true) { ", replaces those before it" } else { "" };
+        let _ = writeln!(text, "{} {state}{replaces}", paint(BOLD, &patch.name));
+        for object in &patch.objects {
+            add_object(&mut text, object);
+        }
+    }
+    text
+}
+
+fn add_object(text: &mut String, object: &PatchedObject) {
+    let absent = if object.patched == Some(false) { " (not patched now)" } else { "" };
+    let _ = writeln!(text, "  {}{absent}", object.name);
+    for function in &object.functions {
+        let position =
+            if function.position > 1 { format!(" (position {})", function.position) } else { String::new() };
+        let _ = writeln!(text, "    {}{position}", function.name);
+    }
+}

@@ -1,0 +1,52 @@
+//! `kmend unload`
+
+use crate::failure::{End, Failure};
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::style::{GREEN, paint};
+use clap::Args;
+use kmend_live::{LoadOptions, System};
+use serde::Serialize;
+use std::time::Duration;
+
+/// Disable a livepatch, wait until no task runs it, and remove its module
+///
+/// Afterwards the kernel is as it was before the livepatch was loaded. If tasks hold the transition longer than the
+/// timeout, they are named with what they are doing, and the transition goes on by itself; the same command then ends
+/// the work.
+///
+/// Needs root. Exit codes: 0 unloaded, 3 it is not loaded, 2 refused, 1 failed or not over in time.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Unload {
+    /// The livepatch's name, as `kmend list` shows it
+    #[arg(value_name = "NAME", value_parser = crate::arguments::module_name)]
+    name: String,
+    /// How long to wait for the transition and then for the module's last user, in seconds
+    #[arg(long, value_name = "S", default_value_t = LoadOptions::default().timeout.as_secs())]
+    timeout: u64,
+}
+
+const EXAMPLES: &str = "\
+Example:
+  kmend unload livepatch_fix";
+
+#[derive(Serialize)]
+struct Unloaded<'a> {
+    unloaded: &'a str,
+}
+
+impl Unload {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
+        // The kernel writes `_` for `-` in the names of modules.
+        let name = self.name.replace('-', "_");
+        let mut progress = Progress::new();
+        progress.begin("unload");
+        progress.detail("waiting until no task runs the new code");
+        System::running().unload(&name, Duration::from_secs(self.timeout))?;
+        drop(progress);
+        let text = |it: &Unloaded<'_>| format!("{} {}\n", paint(GREEN, "unloaded"), it.unloaded);
+        output.result(&Unloaded { unloaded: &name }, text)?;
+        Ok(End::Done)
+    }
+}

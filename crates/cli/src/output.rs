@@ -1,0 +1,84 @@
+//! Standard output and standard error.
+
+use crate::failure::Failure;
+use crate::style;
+use kmend_build::RefusalReport;
+use kmend_refusal::Code;
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Where a command's result goes.
+pub(crate) struct Output {
+    json: bool,
+    /// The reader went away; what else there is to say is nobody's concern.
+    closed: bool,
+}
+
+/// What `--json` prints of a command that did not do what it was asked.
+#[derive(Serialize)]
+struct Reasons<'a> {
+    refusals: &'a [RefusalReport],
+}
+
+impl Output {
+    pub(crate) fn new(json: bool) -> Output {
+        Output { json, closed: false }
+    }
+
+    /// Prints a result: its value if JSON is asked for, else its text.
+    pub(crate) fn result<T: Serialize>(
+        &mut self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        if !self.json {
+            return self.text(&text(value));
+        }
+        let mut text = serde_json::to_string_pretty(value)
+            .map_err(|error| Failure::new(Code::Internal, "", error.to_string()))?;
+        text.push('\n');
+        self.text(&text)
+    }
+
+    /// Prints a text as it is. Colours are left out where the stream takes none.
+    pub(crate) fn text(&mut self, text: &str) -> Result<(), Failure> {
+        if self.closed {
+            return Ok(());
+        }
+        let mut stream = anstream::stdout();
+        match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(())
+            }
+            Err(error) => Err(Failure::new(Code::Io, "standard output", error.to_string())),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// Whether JSON is asked for: reasons that the result itself holds are then not printed again.
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints all the reasons of a failure.
+    pub(crate) fn failure(&mut self, failure: &Failure) {
+        // If not even this can be printed, the exit code alone tells.
+        let _ = self.result(&Reasons { refusals: failure.reasons() }, |_| String::new());
+        if !self.json {
+            reasons(failure.reasons());
+        }
+    }
+}
+
+/// Prints reasons to standard error.
+pub(crate) fn reasons(reasons: &[RefusalReport]) {
+    let texts: Vec<String> = reasons.iter().map(style::reason).collect();
+    say(&texts.join("\n"));
+}
+
+/// Prints a text to standard error.
+pub(crate) fn say(text: &str) {
+    // There is nowhere left to report that standard error is closed.
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}

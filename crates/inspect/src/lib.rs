@@ -1,0 +1,180 @@
+//! What a livepatch module says of itself, read from its file alone.
+//!
+//! [`inspect`] reads the patch table, the livepatch relocations and `.modinfo`. It needs no kernel: the
+//! fields that a livepatch sets have had the same offsets since Linux 5.5, and the sizes of the structures,
+//! which differ from kernel to kernel, are not needed to find the entries (see `table`).
+//!
+//! Architecture invariant: it reads one module that any tool may have made, judges nothing, and trusts
+//! nothing in it: a damaged file is an [`InspectError`] or a table with less in it, never a panic.
+
+mod table;
+
+use kmend_kernel::{KernelError, Module};
+use kmend_object::Object;
+use kmend_refusal::{Code, Coded};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+pub use table::{Callback, PatchedFunction, PatchedObject};
+
+/// The object that is always there.
+const VMLINUX: &str = "vmlinux";
+/// Before the object in the name of a livepatch symbol (Documentation/livepatch/module-elf-format.rst, "4.
+/// Livepatch symbols").
+const SYMBOL_PREFIX: &str = ".klp.sym.";
+
+/// Why a module cannot be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// It cannot be read, or is no module.
+    #[error(transparent)]
+    Module(#[from] KernelError),
+    /// It is a module of another kind.
+    #[error("{}: the module {name} is no livepatch: its .modinfo does not say livepatch=Y", path.display())]
+    NotALivepatch {
+        /// The file.
+        path: PathBuf,
+        /// The module's name.
+        name: String,
+    },
+}
+
+impl Coded for InspectError {
+    fn code(&self) -> Code {
+        match self {
+            InspectError::Module(error) => error.code(),
+            InspectError::NotALivepatch { .. } => Code::NotALivepatch,
+        }
+    }
+}
+
+/// A livepatch module.
+#[derive(Debug, Clone, Serialize)]
+pub struct Inspection {
+    /// Its name, as /sys/kernel/livepatch shows it.
+    pub name: String,
+    /// The release of the kernel that it is for.
+    pub kernel: String,
+    /// What the kernel compares when it is loaded: the release and a few options.
+    pub vermagic: String,
+    /// The build id of the kernel image that it was matched with, in hexadecimal; `None` if the module was
+    /// not made by kmend or the image had none.
+    pub build_id: Option<String>,
+    /// The version of the kmend that made it; `None` if another tool did.
+    pub kmend: Option<String>,
+    /// Whether it replaces all livepatches that are loaded before it; `None` if its patch table is made at
+    /// run time and cannot be read.
+    pub replace: Option<bool>,
+    /// Whether a signature is appended. It is not checked.
+    pub signed: bool,
+    /// The modules that must be loaded before it.
+    pub depends: Vec<String>,
+    /// What it patches, `vmlinux` first; empty if its patch table is made at run time.
+    pub objects: Vec<PatchedObject>,
+    /// What the livepatch loader resolves, by the object whose presence it waits for.
+    pub relocations: Vec<ObjectRelocations>,
+}
+
+/// The livepatch relocations that are applied with one object.
+#[derive(Debug, Clone, Serialize)]
+pub struct ObjectRelocations {
+    /// `vmlinux` or a module's name.
+    pub object: String,
+    /// How many there are.
+    pub count: usize,
+    /// What they refer to.
+    pub symbols: Vec<LivepatchSymbol>,
+}
+
+/// A symbol that the livepatch loader resolves.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct LivepatchSymbol {
+    /// The object that has it.
+    pub object: String,
+    /// Its name.
+    pub name: String,
+    /// Its position among the symbols of its name, counted from 1; 0 where it is unique.
+    pub position: u64,
+}
+
+impl Inspection {
+    /// The modules that it patches or takes symbols from, in the order of their names.
+    pub fn modules(&self) -> Vec<String> {
+        let patched = self.objects.iter().map(|object| &object.name);
+        let waited = self.relocations.iter().map(|relocations| &relocations.object);
+        let names: BTreeSet<&String> = patched.chain(waited).filter(|name| *name != VMLINUX).collect();
+        names.into_iter().cloned().collect()
+    }
+}
+
+/// Reads a livepatch module from a file, packed or not.
+pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
+    let module = Module::open(path)?;
+    if module.modinfo("livepatch").next() != Some("Y") {
+        return Err(InspectError::NotALivepatch { path: path.into(), name: module.name().to_owned() });
+    }
+    let text = |key| module.modinfo(key).next().filter(|text| !text.is_empty()).map(str::to_owned);
+    let patch = table::read(module.object());
+    Ok(Inspection {
+        name: module.name().to_owned(),
+        kernel: module.release().unwrap_or_default().to_owned(),
+        vermagic: text("vermagic").unwrap_or_default().trim_end().to_owned(),
+        build_id: text("kmend_build_id"),
+        kmend: text("kmend_version"),
+        replace: patch.as_ref().map(|patch| patch.replace),
+        signed: module.is_signed(),
+        depends: module.depends().collect(),
+        objects: patch.map(|patch| patch.objects).unwrap_or_default(),
+        relocations: relocations(module.object()),
+    })
+}
+
+/// The livepatch relocations by object, `vmlinux` first.
+fn relocations(object: &Object) -> Vec<ObjectRelocations> {
+    let mut by_object: BTreeMap<&str, (usize, BTreeSet<LivepatchSymbol>)> = BTreeMap::new();
+    for list in object.sections.iter().flat_map(|section| &section.livepatch) {
+        let (count, symbols) = by_object.entry(&list.object).or_default();
+        *count += list.relocations.len();
+        let named =
+            list.relocations.iter().filter_map(|relocation| object.symbols.get(relocation.symbol.index()));
+        symbols.extend(named.filter_map(|symbol| livepatch_symbol(&symbol.name)));
+    }
+    let mut all: Vec<ObjectRelocations> = by_object
+        .into_iter()
+        .map(|(object, (count, symbols))| ObjectRelocations {
+            object: object.to_owned(),
+            count,
+            symbols: symbols.into_iter().collect(),
+        })
+        .collect();
+    all.sort_by_key(|relocations| relocations.object != VMLINUX);
+    all
+}
+
+/// Takes `.klp.sym.OBJECT.NAME,POSITION` apart. Module names hold no dot, symbols do.
+fn livepatch_symbol(symbol: &str) -> Option<LivepatchSymbol> {
+    let (object, rest) = symbol.strip_prefix(SYMBOL_PREFIX)?.split_once('.')?;
+    let (name, position) = rest.rsplit_once(',')?;
+    Some(LivepatchSymbol {
+        object: object.to_owned(),
+        name: name.to_owned(),
+        position: position.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_livepatch_symbol_is_taken_apart() {
+        let symbol = livepatch_symbol(".klp.sym.vmlinux.foo.isra.0,2").unwrap();
+        assert_eq!(
+            (symbol.object.as_str(), symbol.name.as_str(), symbol.position),
+            ("vmlinux", "foo.isra.0", 2)
+        );
+        for bad in ["", "foo", ".klp.sym.vmlinux", ".klp.sym.vmlinux.foo", ".klp.sym.vmlinux.foo,x"] {
+            assert_eq!(livepatch_symbol(bad), None, "{bad}");
+        }
+    }
+}
