@@ -35,10 +35,11 @@ impl Shadow {
         let tree = fs::canonicalize(tree).map_err(io_error("read", tree))?;
         let mut shadow = Self { root: root.to_owned(), tree, files, real: BTreeSet::new() };
         shadow.make_real(Path::new(""))?;
-        let paths: Vec<PathBuf> =
-            shadow.files.keys().cloned().chain(units.iter().map(PathBuf::from)).collect();
-        for path in &paths {
+        for path in shadow.files.keys().cloned().collect::<Vec<_>>() {
             shadow.make_real(path.parent().unwrap_or(Path::new("")))?;
+        }
+        for unit in units {
+            shadow.widen(unit)?;
         }
         for (path, bytes) in &shadow.files {
             if let Some(bytes) = bytes {
@@ -199,6 +200,16 @@ mod tests {
         assert!(shadow.widen("fs/b/../a/one.c").unwrap());
         assert_eq!(shadow.leak(&read), None);
         assert!(!shadow.widen("fs/b/../a/one.c").unwrap());
+    }
+
+    #[test]
+    fn a_unit_that_its_command_names_by_a_detour_is_no_leak() {
+        let (scratch, tree) = tree();
+        let root = scratch.path().join("shadow");
+        let named = "fs/b/../../mm/slub.c";
+        let shadow = Shadow::create(&tree, &root, files("mm/slub.c"), &[named]).unwrap();
+        assert_eq!(shadow.leak(&[named.to_owned()]), None);
+        assert_eq!(fs::read_to_string(root.join(named)).unwrap(), "patched");
     }
 
     #[test]
