@@ -1,5 +1,6 @@
 //! What the package lists say, read from `apt-cache`.
 
+use crate::disk;
 use crate::error::StoreError;
 use kmend_process::{Command, ProcessError};
 use std::path::{Path, PathBuf};
@@ -20,6 +21,9 @@ impl Default for Tools {
         Self { apt_cache: "apt-cache".into(), apt_get: "apt-get".into(), dpkg_deb: "dpkg-deb".into() }
     }
 }
+
+/// Bytes that must be free for apt's index to be kept: it takes 74 MB for Debian 12 with its backports.
+const INDEX_ROOM: u64 = 512 << 20;
 
 /// One version of one package in the package lists: a stanza of deb-control(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,14 +55,18 @@ pub(crate) struct Source {
 pub(crate) struct Lists<'a> {
     tools: &'a Tools,
     /// Where apt keeps its index of the lists between one look and the next.
-    index: &'a Path,
+    index: Option<&'a Path>,
 }
 
 impl<'a> Lists<'a> {
     /// The package lists, indexed in a folder of the caller's. Where no index is kept in /var/cache/apt (in
     /// containers, say) or cannot be written, apt makes it anew for every command: 0.4 s each, not 0.02 s.
+    ///
+    /// On a disk with little room it does that: that the kernel needs more must be told in other words than
+    /// apt's.
     pub(crate) fn new(tools: &'a Tools, index: &'a Path) -> Self {
-        Self { tools, index }
+        let room = disk::free(index).is_ok_and(|free| free >= INDEX_ROOM);
+        Self { tools, index: room.then_some(index) }
     }
 
     /// All versions of some packages, in apt's order: a package's newest comes first. Names that the package
@@ -91,10 +99,13 @@ impl<'a> Lists<'a> {
     }
 
     fn command(&self) -> Command {
-        let option = |name: &str, file: &str| format!("--option={name}={}", self.index.join(file).display());
-        Command::new(&self.tools.apt_cache)
-            .arg(option("Dir::Cache::pkgcache", "pkgcache.bin"))
-            .arg(option("Dir::Cache::srcpkgcache", "srcpkgcache.bin"))
+        let mut command = Command::new(&self.tools.apt_cache);
+        if let Some(index) = self.index {
+            for (name, file) in [("pkgcache", "pkgcache.bin"), ("srcpkgcache", "srcpkgcache.bin")] {
+                command = command.arg(format!("--option=Dir::Cache::{name}={}", index.join(file).display()));
+            }
+        }
+        command
     }
 }
 
