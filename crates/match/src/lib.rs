@@ -9,15 +9,15 @@
 //! - relocation holes. What the shipped kernel holds in a hole tells which address the reference leads to.
 //!   All references to one symbol must agree, and where the kernel has symbols of that name, one of them must
 //!   be there. References to strings must lead to the same text.
-//! - sites that the build rewrites: each only where an entry of a table of the unit says so ([`sites`]).
+//! - sites that the build rewrites: each only where an entry of a table of the unit says so (`sites`).
 //!
 //! A wrong compiler, configuration or source shows as the first instruction that differs, or as a text or
 //! symbol that is not the expected one. And of several symbols of one name, the one that this unit means is
 //! the one its code leads to: that is where livepatch's `sympos` comes from.
 //!
-//! The stages of a match, each a module: [`unit`] prepares the object; [`place`] finds where its sections are;
-//! [`refer`] judges one reference; [`compare`] goes through the code and the data; [`locate`] gathers the
-//! symbols. [`shipped`] is what the other side must answer, for an image and for a `.ko`.
+//! The stages of a match, each a module: `unit` prepares the object; `place` finds where its sections are;
+//! `refer` judges one reference; `compare` goes through the code and the data; `locate` gathers the
+//! symbols. `shipped` is what the other side must answer, for an image and for a `.ko`.
 //!
 //! Architecture invariant: no I/O, no commands. A match is a pure function of two parsed files.
 

@@ -119,6 +119,17 @@ impl FunctionMatch {
     pub fn is_equal(&self) -> bool {
         self.outcome == Outcome::Equal
     }
+
+    /// Whether both sides have the same instruction there: the function is elsewhere, or refers to another
+    /// place.
+    fn shows_one_instruction(&self) -> bool {
+        matches!(&self.outcome, Outcome::Differs(difference) if difference.compiled == difference.image)
+    }
+
+    /// Whether it is not a function but what lies between two.
+    fn is_between(&self) -> bool {
+        self.name.starts_with(&self.section)
+    }
 }
 
 impl Matched {
@@ -139,19 +150,30 @@ impl Matched {
     }
 
     /// The reasons not to trust the compiled unit; `unit` is its source's path.
+    ///
+    /// Data that differ are given where all functions match: where they do not, the cause is the same, and the
+    /// code shows it better.
     pub fn refusals(&self, unit: &str) -> Vec<Refusal> {
-        let bad: Vec<_> = self
+        let mut bad: Vec<_> = self
             .functions
             .iter()
             .filter_map(|function| reason(&function.outcome).map(|(code, why)| (function, code, why)))
             .collect();
+        if bad.is_empty() {
+            return self
+                .changed_data()
+                .map(|(section, names)| data(&section.name, names).at(unit, None))
+                .collect();
+        }
+        // What lies between functions differs as soon as they do, and all functions after one of another size
+        // are elsewhere: neither says why.
+        bad.sort_by_key(|(function, ..)| (function.is_between(), function.shows_one_instruction()));
         let mut refusals: Vec<_> = bad
             .iter()
             .take(SHOWN)
             .map(|(function, code, why)| {
-                Refusal::new(*code, &function.name, why)
-                    .at(unit, None)
-                    .with_details(details(&function.outcome))
+                let refusal = Refusal::new(*code, &function.name, why);
+                refusal.at(unit, None).with_details(details(&function.outcome))
             })
             .collect();
         if let Some(more) = bad.len().checked_sub(SHOWN).filter(|&more| more > 0)
@@ -160,10 +182,6 @@ impl Matched {
             let total = self.functions.len();
             last.details.push(format!("{more} more of the unit's {total} functions do not match"));
         }
-        refusals.extend(self.changed_data().map(|(section, names)| {
-            let why = format!("the image holds other contents of {}", names.join(", "));
-            Refusal::new(Code::ImageDiffers, &section.name, why).at(unit, None)
-        }));
         refusals
     }
 
@@ -171,6 +189,15 @@ impl Matched {
         let differing = self.sections.iter().filter_map(|section| Some((section, section.differs.as_ref()?)));
         differing.filter(|(_, names)| !names.is_empty())
     }
+}
+
+fn data(section: &str, names: &[String]) -> Refusal {
+    let shown = names.get(..SHOWN).unwrap_or(names).join(", ");
+    let more = match names.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Refusal::new(Code::ImageDiffers, section, format!("the image holds other contents of {shown}{more}"))
 }
 
 fn reason(outcome: &Outcome) -> Option<(Code, String)> {
