@@ -45,7 +45,12 @@ fn why(unit: &Unit<'_>, shipped: &dyn Shipped, finding: &Finding<'_>) -> String 
         }
         What::Reference(relocation, Wrong::Elsewhere { found }) => {
             let expected = refer::describe(unit, relocation);
-            format!("refers to {} and not to {expected}", name_of(shipped, end_of(relocation, *found)))
+            let name = name_of(shipped, end_of(relocation, *found));
+            if name == expected {
+                format!("refers to {name}, which is elsewhere than the unit's own size and order put it")
+            } else {
+                format!("refers to {name} and not to {expected}")
+            }
         }
         What::Reference(relocation, Wrong::Constant { found }) => {
             let expected = refer::describe(unit, relocation);
