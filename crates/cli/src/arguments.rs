@@ -2,7 +2,8 @@
 
 use crate::commands;
 use crate::failure::{End, Failure};
-use crate::output::Output;
+use crate::output::{self, Output};
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 use kmend_refusal::{Code, Refusal};
 
@@ -22,8 +23,8 @@ From a patch to a mended kernel:
   kmend list                                what is loaded
   kmend unload livepatch_fix                back to the kernel as it was
 
-Results go to standard output, progress and reasons to standard error. Every reason has a code, such as
-KM0401, that never changes its meaning; docs/refusals.md has a page for each.
+Results go to standard output, progress and reasons to standard error. Every reason has a code, such as KM0401, that \
+never changes its meaning; docs/refusals.md has a page for each.
 
 Exit codes: 0 done, 1 failed, 2 refused or bad usage, 3 nothing to do.";
 
@@ -58,11 +59,18 @@ pub(crate) fn asks_for_json() -> bool {
 
 /// What clap has to say instead of a command: help, the version, or that the command line is not understood.
 pub(crate) fn answer(error: &clap::Error, output: &mut Output) -> Result<End, Failure> {
-    if error.use_stderr() {
-        return Err(bad_usage(error));
+    let text = error.render().ansi().to_string();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            output.text(&text)?;
+            Ok(End::Done)
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand if !output.is_json() => {
+            output::say(&text);
+            Ok(End::Refused)
+        }
+        _ => Err(bad_usage(error)),
     }
-    output.text(&error.render().ansi().to_string())?;
-    Ok(End::Done)
 }
 
 /// A command line that is not understood, in clap's words.

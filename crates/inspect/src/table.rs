@@ -200,3 +200,6 @@ impl<'a> Pointers<'a> {
 fn after((section, offset): Place, distance: u64) -> Option<Place> {
     Some((section, offset.checked_add(distance)?))
 }
+
+#[cfg(test)]
+mod tests;

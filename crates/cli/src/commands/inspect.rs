@@ -81,13 +81,13 @@ fn replaces(replace: Option<bool>) -> &'static str {
 
 fn add_object(text: &mut String, object: &PatchedObject) {
     for function in &object.functions {
-        let position = if function.position == 0 {
-            String::new()
-        } else {
-            paint(DIM, format!("position {}", function.position))
-        };
-        let other = (function.replacement != function.name).then(|| format!(" by {}", function.replacement));
-        let _ = writeln!(text, "  {}{} {position}", function.name, other.unwrap_or_default());
+        text.push_str("  ");
+        text.push_str(&function.name);
+        if function.replacement != function.name {
+            let _ = write!(text, " by {}", function.replacement);
+        }
+        add_position(text, function.position);
+        text.push('\n');
     }
     for callback in &object.callbacks {
         let _ = writeln!(text, "  callback {}: {}", callback.when, callback.function);
@@ -107,8 +107,13 @@ fn symbol_text(symbol: &LivepatchSymbol, object: &str) -> String {
     if symbol.object != object {
         let _ = write!(text, " of {}", symbol.object);
     }
-    if symbol.position != 0 {
-        let _ = write!(text, " {}", paint(DIM, format!("position {}", symbol.position)));
-    }
+    add_position(&mut text, symbol.position);
     text
+}
+
+/// A position, where the name alone is not enough.
+fn add_position(text: &mut String, position: u64) {
+    if position != 0 {
+        let _ = write!(text, " {}", paint(DIM, format!("position {position}")));
+    }
 }

@@ -26,7 +26,7 @@ fn add_unit(text: &mut String, unit: &UnitReport) {
     let match_text = match (unit.functions_matched, unit.functions_elsewhere) {
         (matched, 0) => format!("{matched} functions match the image"),
         (matched, elsewhere) => {
-            format!("{matched} functions match the image, {elsewhere} are not in force there")
+            format!("{matched} functions match the image, {elsewhere} overridden or dropped there")
         }
     };
     let _ = writeln!(text, "{} {}: {}", paint(BOLD, &unit.source), unit.object, paint(DIM, match_text));
