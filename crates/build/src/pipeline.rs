@@ -144,7 +144,7 @@ impl<'a> Pipeline<'a> {
                 Err(more) => refusals.extend(more),
             }
         }
-        self.report.units = proven.iter().map(units::report).collect();
+        self.report.units = proven.iter().map(|unit| units::report(unit, &outcome.touched)).collect();
         if refusals.is_empty() && proven.iter().all(|unit| unit.delta.is_empty()) {
             refusals.push(nothing_changes(&self.report.units));
         }

@@ -3,12 +3,13 @@
 use crate::error::BuildError;
 use crate::report::{FunctionReport, Status, UnitReport};
 use kmend_compile::{CompiledUnit, Owner};
-use kmend_diff::{Delta, Fentry};
+use kmend_diff::{Delta, Fentry, FunctionChange, Reason};
 use kmend_kernel::{Image, ModuleTree};
 use kmend_link::{Locate, Location};
 use kmend_match::{Against, Matched, Outcome};
 use kmend_object::Object;
 use kmend_refusal::{Code, Refusal};
+use std::collections::BTreeSet;
 
 /// The object that is always there.
 const VMLINUX: &str = "vmlinux";
@@ -116,8 +117,19 @@ impl Locate for Proof<'_> {
     }
 }
 
-/// A unit's part of the report.
-pub(crate) fn report(unit: &ProvenUnit) -> UnitReport {
+/// Why a function changed. If the patch does not touch its source, the compiler put one into it that it does.
+fn reasons(function: &FunctionChange, touched: &BTreeSet<String>) -> Vec<Reason> {
+    let mut reasons = function.reasons.clone();
+    let is_called = reasons.iter().any(|reason| matches!(reason, Reason::Callee { .. }));
+    let own = touched.contains(&kmend_diff::source_function(&function.name));
+    if function.original.is_some() && !own && !is_called && !touched.is_empty() {
+        reasons.push(Reason::Inlined { callees: touched.iter().cloned().collect() });
+    }
+    reasons
+}
+
+/// A unit's part of the report. `touched` are the functions whose source the patches touch.
+pub(crate) fn report(unit: &ProvenUnit, touched: &BTreeSet<String>) -> UnitReport {
     let proof = Proof { matched: &unit.matched };
     let equal = unit.matched.functions.iter().filter(|function| function.is_equal()).count();
     let functions = unit.delta.functions.iter().map(|function| {
@@ -129,7 +141,7 @@ pub(crate) fn report(unit: &ProvenUnit) -> UnitReport {
             } else {
                 Status::New
             },
-            reasons: function.reasons.clone(),
+            reasons: reasons(function, touched),
             position: location.filter(|place| place.count > 1).map(|place| place.position as usize),
         }
     });

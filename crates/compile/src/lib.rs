@@ -33,6 +33,7 @@ mod session;
 mod shadow;
 mod shell;
 mod target;
+mod touched;
 mod tree;
 mod unit;
 

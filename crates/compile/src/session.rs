@@ -10,6 +10,7 @@ use crate::patch::PatchFile;
 use crate::prepare::Prepared;
 use crate::shadow::Shadow;
 use crate::target::{Progress, Target};
+use crate::touched::touched_functions;
 use crate::unit::{self, Assembly, Compiled};
 use kmend_refusal::{Code, Refusal};
 use rayon::prelude::*;
@@ -64,6 +65,9 @@ pub struct CompiledUnit {
 pub struct Outcome {
     /// The objects of every unit that the patches reach, in the order of their sources.
     pub units: Vec<CompiledUnit>,
+    /// The functions whose source the patches touch, by their names there. A hint that explains: a function that
+    /// changed and is not among them changed because of one that is.
+    pub touched: BTreeSet<String>,
     /// What is worth telling.
     pub notes: Vec<Note>,
 }
@@ -114,7 +118,9 @@ pub fn patch_and_compile(
         }
     }
     if refusals.is_empty() {
-        Ok(Outcome { units: done, notes: edits.notes })
+        let lines = edits.files.values().filter_map(|file| file.lines.as_deref());
+        let touched = lines.flat_map(touched_functions).collect();
+        Ok(Outcome { units: done, touched, notes: edits.notes })
     } else {
         Err(Failure::Refused { refusals })
     }

@@ -34,11 +34,14 @@ pub fn touched_functions(lines: &[Line]) -> BTreeSet<String> {
 fn enclosing(lines: &[Line], index: usize) -> Vec<String> {
     let starts = |at: usize, with: u8| lines[at].bytes.first() == Some(&with);
     let Some(close) = (index..lines.len()).find(|&at| starts(at, b'}')) else { return Vec::new() };
-    let Some(open) = (0..close).rev().find(|&at| starts(at, b'{') || starts(at, b'}')) else { return Vec::new() };
+    let Some(open) = (0..close).rev().find(|&at| starts(at, b'{') || starts(at, b'}')) else {
+        return Vec::new();
+    };
     if starts(open, b'}') || close <= open {
         return Vec::new();
     }
-    let head_start = (0..open).rev().take_while(|&at| !ends_declaration(&lines[at].bytes)).last().unwrap_or(open);
+    let head_start =
+        (0..open).rev().take_while(|&at| !ends_declaration(&lines[at].bytes)).last().unwrap_or(open);
     if index < head_start {
         return Vec::new();
     }
@@ -49,7 +52,11 @@ fn enclosing(lines: &[Line], index: usize) -> Vec<String> {
 /// Whether a line cannot be part of the head that follows it.
 fn ends_declaration(line: &[u8]) -> bool {
     let text = line.trim_ascii_end();
-    text.is_empty() || text.starts_with(b"#") || text.starts_with(b"}") || text.ends_with(b"*/") || text.ends_with(b";")
+    text.is_empty()
+        || text.starts_with(b"#")
+        || text.starts_with(b"}")
+        || text.ends_with(b"*/")
+        || text.ends_with(b";")
 }
 
 /// The name before the parameters; for a system call, the names of what its macro defines.
@@ -81,7 +88,9 @@ mod tests {
     #[test]
     fn an_added_line_touches_its_function() {
         let add = |at: usize| {
-            move |lines: &mut Vec<Line>| lines.insert(at, Line { bytes: b"\tfoo();\n".to_vec(), origin: None })
+            move |lines: &mut Vec<Line>| {
+                lines.insert(at, Line { bytes: b"\tfoo();\n".to_vec(), origin: None });
+            }
         };
         assert_eq!(touch(add(3)), ["one"]);
         assert_eq!(touch(add(11)), ["two"]);
@@ -96,7 +105,9 @@ mod tests {
     #[test]
     fn what_is_outside_of_functions_touches_none() {
         assert!(touch(|_| ()).is_empty());
-        assert!(touch(|lines| lines.insert(0, Line { bytes: b"/* more */\n".to_vec(), origin: None })).is_empty());
+        assert!(
+            touch(|lines| lines.insert(0, Line { bytes: b"/* more */\n".to_vec(), origin: None })).is_empty()
+        );
         assert!(touch(|lines| drop(lines.remove(20))).is_empty());
     }
 }
