@@ -9,7 +9,7 @@
 
 use kmend_refusal::{Code, Coded};
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -137,22 +137,48 @@ impl Command {
 
     /// Runs it with no standard input and returns what it printed, whatever its exit status.
     pub fn output(&self) -> Result<Output, ProcessError> {
-        let mut command = std::process::Command::new(&self.program);
-        command.args(&self.arguments).envs(self.environment.iter().cloned()).stdin(Stdio::null());
-        if let Some(folder) = &self.folder {
-            command.current_dir(folder);
-        }
-        let output = command.output().map_err(|source| ProcessError::Start {
-            line: self.line(),
-            program: self.program.to_string_lossy().into_owned(),
-            source,
-        })?;
+        let output = self.standard().output().map_err(|source| self.not_started(source))?;
         Ok(Output {
             success: output.status.success(),
             status: output.status.to_string(),
             stdout: output.stdout,
             stderr: output.stderr,
         })
+    }
+
+    /// Runs it with no standard input, and hands on each line of its output as it comes: for work that people
+    /// watch. Its error output is this process's own. Any exit status but 0 is an error.
+    pub fn watch(&self, each: &mut dyn FnMut(&str)) -> Result<(), ProcessError> {
+        let broken = |source| self.not_started(source);
+        let mut child = self.standard().stdout(Stdio::piped()).spawn().map_err(broken)?;
+        if let Some(output) = child.stdout.take() {
+            for line in BufReader::new(output).split(b'\n') {
+                // An output that cannot be read has ended; the exit status tells the rest.
+                let Ok(line) = line else { break };
+                each(&String::from_utf8_lossy(&line));
+            }
+        }
+        let status = child.wait().map_err(broken)?;
+        if status.success() { Ok(()) } else { Err(self.failed(&status.to_string(), String::new())) }
+    }
+
+    fn standard(&self) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&self.arguments).envs(self.environment.iter().cloned()).stdin(Stdio::null());
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
+        command
+    }
+
+    fn not_started(&self, source: io::Error) -> ProcessError {
+        let program = self.program.to_string_lossy().into_owned();
+        ProcessError::Start { line: self.line(), program, source }
+    }
+
+    fn failed(&self, status: &str, tail: String) -> ProcessError {
+        let folder = self.folder.as_deref().unwrap_or(Path::new(".")).display().to_string();
+        ProcessError::Failed { line: self.line(), folder, status: status.to_owned(), tail }
     }
 
     /// Runs it and makes any exit status but 0 an error.
@@ -165,12 +191,7 @@ impl Command {
     pub fn failure(&self, output: &Output) -> ProcessError {
         let stderr = output.error_text();
         let text = if stderr.trim().is_empty() { output.text() } else { stderr };
-        ProcessError::Failed {
-            line: self.line(),
-            folder: self.folder.as_deref().unwrap_or(Path::new(".")).display().to_string(),
-            status: output.status.clone(),
-            tail: tail(&text, TAIL_LINES),
-        }
+        self.failed(&output.status, tail(&text, TAIL_LINES))
     }
 }
 
@@ -204,6 +225,15 @@ mod tests {
         assert!(text.contains("sh -c 'echo two words >&2; exit 7'"), "{text}");
         assert!(text.contains("in / ended with exit status: 7"), "{text}");
         assert!(text.ends_with("two words"), "{text}");
+    }
+
+    #[test]
+    fn a_watched_command_hands_on_its_lines() {
+        let mut lines = Vec::new();
+        let command = Command::new("sh").args(["-c", "echo one; echo two; exit 3"]);
+        let error = command.watch(&mut |line| lines.push(line.to_owned())).unwrap_err();
+        assert_eq!(lines, ["one", "two"]);
+        assert!(error.to_string().contains("exit status: 3"), "{error}");
     }
 
     #[test]

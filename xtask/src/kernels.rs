@@ -1,0 +1,46 @@
+//! The stock kernels that everything is tried on.
+
+use crate::narrate;
+use anyhow::Result;
+use kmend_store::{Cache, Kernel, Progress, Stage, fetch};
+use std::time::Instant;
+
+/// The kernel of the demonstration: the newest stock 6.1 for clouds.
+pub(crate) const FIRST: &str = "debian:cloud-amd64";
+/// All the kernels that a livepatch is tried on. The second has IBT, and runs objtool at the final link.
+pub(crate) const ALL: [&str; 2] = [FIRST, "debian:6.12-cloud-amd64"];
+
+/// Fetches a kernel, or finds it in the cache, and says what it does.
+pub(crate) fn obtain(cache: &Cache, spec: &str) -> Result<Kernel> {
+    let start = Instant::now();
+    let mut last = String::new();
+    let kernel = fetch(cache, spec, &mut |progress: Progress| {
+        let line = line(&progress);
+        if line != last && progress.stage != Stage::Done {
+            narrate::say(&format!("{spec}: {line}"));
+            last = line;
+        }
+    })?;
+    let time = narrate::seconds(start.elapsed());
+    narrate::say(&format!(
+        "{} ({}, {}) is in {} ({time})",
+        kernel.release,
+        kernel.version,
+        kernel.compiler,
+        cache.root().display()
+    ));
+    Ok(kernel)
+}
+
+/// One line for each stage and each package.
+fn line(progress: &Progress) -> String {
+    match &progress.stage {
+        Stage::Download { package } => format!("download {package}"),
+        stage => stage.name().to_owned(),
+    }
+}
+
+/// The first two numbers of a release: what tells the stock kernels apart in a trial's name.
+pub(crate) fn series(release: &str) -> String {
+    release.split('.').take(2).collect::<Vec<_>>().join(".")
+}

@@ -1,0 +1,122 @@
+//! Trials: what kmend does with real patches to real kernels, each kernel and patch in its own guest.
+
+mod case;
+mod expectation;
+mod guest;
+mod kallsyms;
+mod null;
+mod patch;
+mod whole;
+
+use crate::test::Count;
+use crate::{kernels, narrate};
+use anyhow::Result;
+use kmend_store::{Cache, Kernel};
+use kmend_vm::Accelerator;
+use libtest_mimic::{Arguments, Failed, Trial};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// From power on to power off. A guest takes 4 to 8 s where nothing hangs and nobody else is at work.
+const GUEST_TIMEOUT: Duration = Duration::from_secs(150);
+/// Units of each area and kernel whose null test is always run: 10 areas, 2 kernels, 60 units.
+const NULL_UNITS: usize = 3;
+/// The same with `--all`.
+const ALL_NULL_UNITS: usize = 20;
+
+/// What all trials share.
+pub(crate) struct Bench {
+    /// Where the kernels are.
+    pub(crate) cache: Cache,
+    /// What runs the guests.
+    pub(crate) accelerator: Accelerator,
+    /// The `kmend` of this workspace.
+    pub(crate) kmend: PathBuf,
+}
+
+/// Which trials to run, and how.
+pub(crate) struct Choice {
+    /// Only those whose name holds this.
+    pub(crate) filter: Option<String>,
+    /// More null tests.
+    pub(crate) all: bool,
+    /// How many at a time.
+    pub(crate) threads: usize,
+    /// The `kmend` of this workspace.
+    pub(crate) kmend: PathBuf,
+}
+
+/// How the trials ended.
+pub(crate) struct Conclusion {
+    /// How many passed and failed.
+    pub(crate) count: Count,
+    /// Every trial's name and time.
+    pub(crate) times: Vec<(String, Duration)>,
+}
+
+/// The time of each trial that has ended.
+type Times = Arc<Mutex<Vec<(String, Duration)>>>;
+
+/// What a trial does.
+type Run = Box<dyn FnOnce(&Bench, &Kernel) -> Result<()> + Send>;
+
+/// Fetches the kernels and runs the trials.
+pub(crate) fn run(choice: &Choice) -> Result<Conclusion> {
+    let cache = Cache::open()?;
+    let found = kernels::ALL.iter().map(|spec| kernels::obtain(&cache, spec)).collect::<Result<Vec<_>>>()?;
+    let accelerator = found
+        .first()
+        .map_or_else(Accelerator::default, |kernel| Accelerator::choose(&kernel.image, Some(cache.root())));
+    narrate::say(&format!("guests run on {}, {} trials at a time", accelerator.name(), choice.threads));
+    let bench = Arc::new(Bench { cache, accelerator, kmend: choice.kmend.clone() });
+    let times = Times::default();
+    let mut trials = Vec::new();
+    for kernel in found {
+        trials.extend(of_kernel(&bench, &times, &Arc::new(kernel), choice)?);
+    }
+    let arguments = Arguments {
+        filter: choice.filter.clone(),
+        test_threads: Some(choice.threads),
+        ..Arguments::default()
+    };
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let times = std::mem::take(&mut *times.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(Conclusion { count: Count { passed: conclusion.num_passed, failed: conclusion.num_failed }, times })
+}
+
+fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &Choice) -> Result<Vec<Trial>> {
+    let series = kernels::series(&kernel.release);
+    let mut trials = Vec::new();
+    let mut add = |name: String, run: Run| {
+        let name = format!("{series}/{name}");
+        let (bench, kernel, times) = (Arc::clone(bench), Arc::clone(kernel), Arc::clone(times));
+        trials.push(Trial::test(name.clone(), move || timed(&times, name, || run(&bench, &kernel))));
+    };
+    for case in case::read_cases(&crate::root().join("tests/patches"))? {
+        add(format!("patch/{}", case.name), Box::new(move |bench, kernel| patch::run(bench, kernel, &case)));
+    }
+    add("kallsyms".into(), Box::new(kallsyms::run));
+    add("prove".into(), Box::new(whole::prove));
+    add("same-bytes".into(), Box::new(whole::same_bytes));
+    let count = if choice.all { ALL_NULL_UNITS } else { NULL_UNITS };
+    for group in null::groups(kernel, count)?.into_iter().map(Arc::new) {
+        for source in group.sources.clone() {
+            let group = Arc::clone(&group);
+            let name = format!("null/{}/{source}", group.area);
+            add(name, Box::new(move |bench, kernel| null::run(bench, kernel, &group, &source)));
+        }
+    }
+    Ok(trials)
+}
+
+/// Runs a trial and keeps its time.
+fn timed(times: &Times, name: String, run: impl FnOnce() -> Result<()>) -> Result<(), Failed> {
+    let start = Instant::now();
+    let result = run();
+    times.lock().unwrap_or_else(PoisonError::into_inner).push((name, start.elapsed()));
+    result.map_err(|error| {
+        eprintln!("{error:#}");
+        Failed::from(format!("{error:#}"))
+    })
+}

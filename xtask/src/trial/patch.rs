@@ -1,0 +1,140 @@
+//! A trial of one patch on one kernel: build it, compare the report, and boot a guest.
+
+use super::Bench;
+use super::case::{Case, Expected, Patch};
+use super::expectation::{ExpectedRefusal, Test};
+use super::guest;
+use anyhow::{Result, anyhow, bail, ensure};
+use kmend_build::{Built, RefusalReport, Report, Request, Status};
+use kmend_refusal::Code;
+use kmend_store::Kernel;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Runs a trial.
+pub(crate) fn run(bench: &Bench, kernel: &Kernel, case: &Case) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut built = build(bench, kernel, case, &case.patch, folder.path())?;
+    if let Some(alternative) = &case.alternative
+        && does_not_apply(&built.report)
+        && !matches!(case.expected, Expected::Refused(_))
+    {
+        built = build(bench, kernel, case, alternative, folder.path())?;
+    }
+    match &case.expected {
+        Expected::Refused(lines) => check_refused(&built, lines),
+        Expected::Nothing => check_nothing(&built),
+        Expected::Works(test) => check_works(bench, kernel, test, &built),
+    }
+}
+
+fn build(bench: &Bench, kernel: &Kernel, case: &Case, patch: &Patch, output: &Path) -> Result<Built> {
+    let mut patches = vec![patch.clone()];
+    patches.extend(case.with.iter().cloned());
+    let request = Request {
+        cache: &bench.cache,
+        kernel,
+        patches,
+        name: Some(case.name.clone()),
+        replace: false,
+        output: output.to_owned(),
+    };
+    Ok(kmend_build::build(&request, &|_| {})?)
+}
+
+fn does_not_apply(report: &Report) -> bool {
+    report.refusals.iter().any(|refusal| refusal.code() == Code::PatchDoesNotApply)
+}
+
+fn is_met(line: &ExpectedRefusal, refusal: &RefusalReport) -> bool {
+    refusal.code().name() == line.code
+        && (refusal.refusal.to_string().contains(&line.text)
+            || refusal.refusal.details.iter().any(|detail| detail.contains(&line.text)))
+}
+
+fn check_refused(built: &Built, lines: &[ExpectedRefusal]) -> Result<()> {
+    let refusals = &built.report.refusals;
+    let unmet = |line: &&ExpectedRefusal| !refusals.iter().any(|refusal| is_met(line, refusal));
+    let missing: Vec<String> =
+        lines.iter().filter(unmet).map(|line| format!("{} {}", line.code, line.text)).collect();
+    ensure!(
+        missing.is_empty(),
+        "it must be refused with {}, but {}",
+        missing.join(" and "),
+        outcome(&built.report)
+    );
+    ensure!(built.module.is_none(), "it is refused, and yet there is a module");
+    Ok(())
+}
+
+fn check_nothing(built: &Built) -> Result<()> {
+    let refusals = &built.report.refusals;
+    let only = !refusals.is_empty() && refusals.iter().all(|refusal| refusal.code() == Code::NothingChanges);
+    ensure!(only, "nothing must change, but {}", outcome(&built.report));
+    Ok(())
+}
+
+fn check_works(bench: &Bench, kernel: &Kernel, test: &Test, built: &Built) -> Result<()> {
+    let refusals = &built.report.refusals;
+    let accepted = |refusal: &RefusalReport| test.or_refused.iter().any(|line| is_met(line, refusal));
+    if !refusals.is_empty() {
+        ensure!(refusals.iter().all(accepted), "it must work, but {}", outcome(&built.report));
+        return Ok(());
+    }
+    let module = built.module.as_deref().ok_or_else(|| anyhow!("there is no module and no refusal"))?;
+    check_functions(&built.report, test)?;
+    guest::run(kernel, bench.accelerator, &bench.kmend, test, module)
+}
+
+/// The report's functions are those that the test names, by their names in the source.
+fn check_functions(report: &Report, test: &Test) -> Result<()> {
+    let Some(expected) = &test.changed else { return Ok(()) };
+    let named = |status: Status| -> BTreeSet<String> {
+        let functions = report.units.iter().flat_map(|unit| &unit.functions);
+        functions.filter(|function| function.status == status).map(|function| plain(&function.name)).collect()
+    };
+    let changed = named(Status::Changed);
+    let new: BTreeSet<String> = named(Status::New).difference(&changed).cloned().collect();
+    if (&changed, &new) != (expected, &test.new) {
+        bail!(
+            "the report has changed {changed:?} and new {new:?}; expected are {expected:?} and {:?}\n{}",
+            test.new,
+            outcome(report)
+        );
+    }
+    Ok(())
+}
+
+/// A function's name in the source: names of C have no dot, so all from the first is the compiler's.
+fn plain(name: &str) -> String {
+    name.split('.').next().unwrap_or(name).to_owned()
+}
+
+/// What became of a build, for a message.
+pub(crate) fn outcome(report: &Report) -> String {
+    if report.refusals.is_empty() {
+        let functions = report.units.iter().flat_map(|unit| &unit.functions);
+        let lines: Vec<String> = functions
+            .map(|function| format!("  {:?} {}: {:?}", function.status, function.name, function.reasons))
+            .collect();
+        return format!("it was built with\n{}", lines.join("\n"));
+    }
+    let text = |refusal: &RefusalReport| {
+        let mut lines = vec![format!("  {}", refusal.refusal)];
+        lines.extend(refusal.refusal.details.iter().map(|detail| format!("      {detail}")));
+        lines.join("\n")
+    };
+    let refusals: Vec<String> = report.refusals.iter().map(text).collect();
+    format!("it was refused:\n{}", refusals.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compilers_endings_are_taken_off() {
+        assert_eq!(plain("do_sysinfo.isra.0.cold"), "do_sysinfo");
+        assert_eq!(plain("show"), "show");
+    }
+}

@@ -1,0 +1,62 @@
+//! The program itself, as a user runs it: what it builds is the same every time, and is proved.
+
+use super::Bench;
+use anyhow::{Context, Result, ensure};
+use kmend_process::Output;
+use kmend_store::Kernel;
+use std::fs;
+use std::path::Path;
+
+/// The example of the README, from the workspace's folder.
+const PATCH: &str = "examples/meminfo.patch";
+
+/// `kmend build` and `kmend prove`, with what the guest shows.
+pub(crate) fn prove(bench: &Bench, kernel: &Kernel) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    build(bench, kernel, folder.path())?;
+    let module = folder.path().join("livepatch-meminfo.ko");
+    let module = module.to_str().context("the temporary folder's name is no text")?;
+    let shown = kmend(
+        bench,
+        &[
+            "prove",
+            module,
+            "--before",
+            "grep VmallocChunk /proc/meminfo",
+            "--after",
+            "grep VMALLOCChunk /proc/meminfo",
+            "--timeout",
+            "150",
+        ],
+    )?;
+    let text = shown.text();
+    let count = |name: &str| text.lines().filter(|line| line.trim_start().starts_with(name)).count();
+    let counts = (count("VmallocChunk:"), count("VMALLOCChunk:"));
+    ensure!(counts == (2, 1), "it must show the line twice as it was and once mended:\n{text}");
+    let inspected = kmend(bench, &["inspect", module])?.text();
+    ensure!(inspected.contains(&kernel.release), "it does not name its kernel:\n{inspected}");
+    Ok(())
+}
+
+/// Two builds of one patch have the same bytes.
+pub(crate) fn same_bytes(bench: &Bench, kernel: &Kernel) -> Result<()> {
+    let [first, second] = [tempfile::tempdir()?, tempfile::tempdir()?];
+    for folder in [&first, &second] {
+        build(bench, kernel, folder.path())?;
+    }
+    for file in ["livepatch-meminfo.ko", "meminfo.json"] {
+        let read = |folder: &Path| fs::read(folder.join(file)).with_context(|| file.to_owned());
+        ensure!(read(first.path())? == read(second.path())?, "{file} differs between two builds");
+    }
+    Ok(())
+}
+
+fn build(bench: &Bench, kernel: &Kernel, output: &Path) -> Result<Output> {
+    let output = output.to_str().context("the temporary folder's name is no text")?;
+    kmend(bench, &["build", PATCH, "--kernel", &kernel.release, "--output", output])
+}
+
+fn kmend(bench: &Bench, arguments: &[&str]) -> Result<Output> {
+    let (command, _) = crate::built::line(&bench.kmend, arguments);
+    Ok(command.env("KMEND_CACHE", bench.cache.root()).run()?)
+}
