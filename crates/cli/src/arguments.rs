@@ -35,7 +35,7 @@ pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
     /// Print the result, or the reasons why there is none, as JSON on standard output
-    #[arg(long, global = true)]
+    #[arg(long, global = true, display_order = 500)]
     pub(crate) json: bool,
 }
 

@@ -78,9 +78,11 @@ impl Progress {
         if let Some(stage) = self.stage.take() {
             stage.bar.finish_and_clear();
             let time = time.unwrap_or_else(|| stage.since.elapsed());
-            let line =
-                format!("{:<10} {:>8.2} s  {}\n", stage.name, time.as_secs_f64(), paint(DIM, &stage.detail));
-            output::say(&line);
+            let mut line = format!("{:<10} {:>8.2} s", stage.name, time.as_secs_f64());
+            if !stage.detail.is_empty() {
+                line = format!("{line}  {}", paint(DIM, &stage.detail));
+            }
+            output::say(&format!("{line}\n"));
         }
     }
 }

@@ -33,7 +33,8 @@ pub(crate) fn reason(report: &RefusalReport) -> String {
         let _ = write!(text, " ({place})");
     }
     text.push('\n');
-    for line in refusal.why.lines() {
+    // A reason that only repeats the title says nothing more.
+    for line in refusal.why.lines().filter(|line| *line != report.title) {
         let _ = writeln!(text, "  {line}");
     }
     for line in &refusal.details {
