@@ -25,6 +25,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
     let endian = header.endian().map_err(format_error)?;
     let table = header.sections(endian, bytes).map_err(format_error)?;
     let symbols = table.symbols(endian, bytes, standard::SHT_SYMTAB).map_err(format_error)?;
+    refuse_overlaps(&table, endian, bytes)?;
     let ids = number_sections(&table, endian);
     let reader = Reader { endian, bytes, table, symbols, ids };
     let mut object = Object {
@@ -37,6 +38,21 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Object, ObjectError> {
     object.groups = reader.groups(&object)?;
     reader.relocations(&mut object)?;
     Ok(object)
+}
+
+/// Sections of a file do not overlap, so together they hold no more than the file. Headers that say otherwise
+/// would have the same bytes copied once for each.
+fn refuse_overlaps(
+    table: &SectionTable<'_, Header>,
+    endian: Endianness,
+    bytes: &[u8],
+) -> Result<(), ObjectError> {
+    let sizes = table.iter().filter_map(|section| section.file_range(endian)).map(|(_, size)| size);
+    let total = sizes.fold(0u64, u64::saturating_add);
+    if total > bytes.len() as u64 {
+        return Err(ObjectError::Format("its sections overlap".into()));
+    }
+    Ok(())
 }
 
 fn file_header(bytes: &[u8]) -> Result<&Header, ObjectError> {

@@ -114,6 +114,21 @@ fn another_machine_is_told_apart() {
 }
 
 #[test]
+fn overlapping_sections_are_refused() {
+    let good = sample().write().unwrap();
+    let headers = u64::from_le_bytes(good[0x28..0x30].try_into().unwrap()) as usize;
+    let mut bytes = good.clone();
+    // Every section now says that it holds the whole file.
+    let count = u16::from_le_bytes(good[0x3c..0x3e].try_into().unwrap()) as usize;
+    for index in 1..count {
+        let header = headers + index * 64;
+        bytes[header + 24..header + 32].copy_from_slice(&0u64.to_le_bytes());
+        bytes[header + 32..header + 40].copy_from_slice(&(good.len() as u64).to_le_bytes());
+    }
+    assert!(Object::parse(&bytes).is_err());
+}
+
+#[test]
 fn no_damage_panics() {
     let good = sample().write().unwrap();
     for length in 0..good.len() {
