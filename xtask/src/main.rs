@@ -3,6 +3,7 @@
 //! It uses the stages' crates directly, so that a trial sees the values that a command would print; what a
 //! user types is run with the `kmend` of this workspace.
 
+mod bench;
 mod built;
 mod demo;
 mod kernels;
@@ -28,6 +29,8 @@ struct Arguments {
 enum Command {
     /// The main job on real input: a stock kernel is mended while it runs
     Demo,
+    /// What kmend costs, as ratios
+    Bench,
     /// Every test: the code's own, the documents, and the trials on stock kernels
     Test {
         /// More null tests
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo => demo::run().map(|()| ExitCode::SUCCESS),
+        Command::Bench => bench::run().map(|()| ExitCode::SUCCESS),
         Command::Test { all, threads, filter } => test::run(all, threads, filter),
     }
 }

@@ -8,6 +8,8 @@ mod null;
 mod patch;
 mod whole;
 
+pub(crate) use null::{lines_at_the_top, target};
+
 use crate::test::Count;
 use crate::{kernels, narrate};
 use anyhow::Result;

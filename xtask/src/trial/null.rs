@@ -131,7 +131,7 @@ fn build(bench: &Bench, kernel: &Kernel, group: &Group) -> Result<Report> {
 }
 
 /// A patch that inserts comments and blank lines before a file's first line.
-fn lines_at_the_top(source: &str, text: &str) -> String {
+pub(crate) fn lines_at_the_top(source: &str, text: &str) -> String {
     let first: Vec<&str> = text.lines().take(3).collect();
     let added = ["/* A comment at the top", " * that has two lines. */", "", "// Another one.", "", ""];
     // Writing to a String cannot fail.

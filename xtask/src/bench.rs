@@ -1,0 +1,186 @@
+//! What kmend costs, as ratios in one run: the machine's own speed then does not matter.
+//!
+//! Nothing is asserted. docs/performance.md explains the numbers.
+
+mod by_hand;
+mod cold;
+mod memory;
+
+use crate::trial::{lines_at_the_top, target};
+use crate::{built, kernels, narrate, packages};
+use anyhow::{Context, Result};
+use kmend_build::{Built, Request, Stage};
+use kmend_compile::Database;
+use kmend_store::{Cache, Kernel};
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+/// The patch of one unit, from the workspace's folder, and the unit.
+const PATCH: &str = "examples/meminfo.patch";
+const UNIT: &str = "fs/proc/meminfo.c";
+/// Each time is the median of so many.
+const ROUNDS: usize = 5;
+/// Sources among which the unit that takes the differ longest is looked for: the largest files.
+const CANDIDATES: usize = 6;
+
+/// A number, how it compares, and what it should be.
+type Row = [String; 4];
+
+/// Measures everything and prints one table.
+pub(crate) fn run() -> Result<()> {
+    packages::ensure()?;
+    let kmend = built::kmend()?;
+    narrate::heading("cold start");
+    let folder = tempfile::tempdir_in(kmend.parent().context("a program is in a folder")?)?;
+    let cache = Cache::at(folder.path())?;
+    let (kernel, mut rows) = cold::run(&cache, kernels::FIRST)?;
+    narrate::heading("one unit");
+    rows.extend(one_unit(&cache, &kernel, &kmend)?);
+    narrate::heading("the unit that takes the differ longest");
+    rows.extend(slowest_unit(&cache, &kernel)?);
+    let mut table = narrate::table(&["what", "measured", "ratio", "aim"]);
+    table.add_rows(rows);
+    println!("\n{} on {} processors, medians of {ROUNDS}\n{table}", kernel.release, processors());
+    Ok(())
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn row(what: &str, measured: &str, ratio: &str, aim: &str) -> Row {
+    [what, measured, ratio, aim].map(str::to_owned)
+}
+
+/// Builds the example by hand and by kmend in turns, so that what else goes on hits both.
+fn one_unit(cache: &Cache, kernel: &Kernel, kmend: &Path) -> Result<Vec<Row>> {
+    let hand = by_hand::ByHand::new(cache, kernel, UNIT)?;
+    let output = tempfile::tempdir()?;
+    let output = output.path().to_str().context("the temporary folder's name is no text")?;
+    let build = ["build", PATCH, "--kernel", &kernel.release, "--output", output];
+    let command = built::line(kmend, &build).0.env("KMEND_CACHE", cache.root());
+    let source = kernel.source.join(UNIT);
+    let (mut by_hand, mut first, mut second, mut peak) = (Vec::new(), Vec::new(), Vec::new(), 0);
+    for round in 1..=ROUNDS {
+        narrate::say(&format!("round {round} of {ROUNDS}: by hand, first build, second build"));
+        by_hand.push(time(|| hand.run())?);
+        // What is kept of the original is not used when a file it came from is newer.
+        File::options().append(true).open(&source)?.set_modified(SystemTime::now())?;
+        let (result, memory) = memory::peak_of("kmend", || time(|| Ok(command.run()?)));
+        first.push(result?);
+        peak = peak.max(memory);
+        second.push(time(|| Ok(command.run()?))?);
+    }
+    let [hand, first, second] = [by_hand, first, second].map(median);
+    let ratio = |time: Duration| format!("{:.2}", time.as_secs_f64() / hand.as_secs_f64());
+    let mut rows = vec![
+        row("two compiles and the module step by hand", &narrate::seconds(hand), "1", ""),
+        row("kmend build, the unit's first", &narrate::seconds(first), &ratio(first), "2.5, and 5 s"),
+        row("kmend build, the unit's second", &narrate::seconds(second), &ratio(second), ""),
+    ];
+    rows.extend(stages(cache, kernel)?);
+    rows.push(row("memory of kmend build at its peak", &format!("{} MiB", peak / 1024), "", "1024 MiB"));
+    Ok(rows)
+}
+
+/// Where the time of a second build goes.
+fn stages(cache: &Cache, kernel: &Kernel) -> Result<Vec<Row>> {
+    let patch = fs::read(crate::root().join(PATCH))?;
+    let mut builds = Vec::new();
+    for _ in 0..ROUNDS {
+        builds.push(build(cache, kernel, ("meminfo.patch".into(), patch.clone()))?);
+    }
+    let stages: Vec<Stage> =
+        builds.first().map(|built| built.times.iter().map(|time| time.0).collect()).unwrap_or_default();
+    let of = |stage: &Stage| {
+        let name = format!("  of which {}", format!("{stage:?}").to_lowercase());
+        row(&name, &format!("{:.2} s", median_of(&builds, *stage).as_secs_f64()), "", "")
+    };
+    Ok(stages.iter().map(of).collect())
+}
+
+/// The match and the differ on the unit on which the differ is slowest.
+fn slowest_unit(cache: &Cache, kernel: &Kernel) -> Result<Vec<Row>> {
+    let database = kmend_compile::prepare(&target(kernel), &|_| {})?.database;
+    let mut slowest = (String::new(), Duration::ZERO);
+    for source in largest_sources(&database, kernel, CANDIDATES) {
+        let time = median_of(&[build(cache, kernel, null_patch(kernel, &source)?)?], Stage::Diff);
+        narrate::say(&format!("{source}: {:.3} s", time.as_secs_f64()));
+        if time > slowest.1 {
+            slowest = (source, time);
+        }
+    }
+    let source = slowest.0;
+    let mut builds = Vec::new();
+    for _ in 0..ROUNDS {
+        builds.push(build(cache, kernel, null_patch(kernel, &source)?)?);
+    }
+    let seconds = |stage| format!("{:.2} s", median_of(&builds, stage).as_secs_f64());
+    let count = builds.iter().flat_map(|built| &built.report.units).map(|unit| unit.functions_matched).max();
+    let name = |stage: &str| format!("{stage} of {source} ({} functions)", count.unwrap_or_default());
+    Ok(vec![
+        row(&name("diff"), &seconds(Stage::Diff), "", "0.5 s"),
+        row(&name("match"), &seconds(Stage::Match), "", ""),
+    ])
+}
+
+/// The largest sources of the kernel's units.
+fn largest_sources(database: &Database, kernel: &Kernel, count: usize) -> Vec<String> {
+    let sources: BTreeSet<&str> = database.units().iter().map(|unit| unit.source.as_str()).collect();
+    let mut sizes: Vec<(u64, &str)> = sources
+        .into_iter()
+        .filter(|source| Path::new(source).extension().is_some_and(|extension| extension == "c"))
+        .filter_map(|source| Some((fs::metadata(kernel.source.join(source)).ok()?.len(), source)))
+        .collect();
+    sizes.sort_unstable_by(|a, b| b.cmp(a));
+    sizes.into_iter().take(count).map(|(_, source)| source.to_owned()).collect()
+}
+
+fn null_patch(kernel: &Kernel, source: &str) -> Result<(String, Vec<u8>)> {
+    let text = fs::read(kernel.source.join(source))?;
+    Ok(("null.patch".into(), lines_at_the_top(source, &String::from_utf8_lossy(&text)).into_bytes()))
+}
+
+fn build(cache: &Cache, kernel: &Kernel, patch: (String, Vec<u8>)) -> Result<Built> {
+    let output = tempfile::tempdir()?;
+    let request = Request {
+        cache,
+        kernel,
+        patches: vec![patch],
+        name: None,
+        replace: false,
+        output: output.path().to_owned(),
+    };
+    Ok(kmend_build::build(&request, &|_| {})?)
+}
+
+fn time<T>(run: impl FnOnce() -> Result<T>) -> Result<Duration> {
+    let start = Instant::now();
+    run()?;
+    Ok(start.elapsed())
+}
+
+/// The median of a stage's times.
+fn median_of(builds: &[Built], stage: Stage) -> Duration {
+    let times = |built: &Built| built.times.iter().filter(|time| time.0 == stage).map(|time| time.1).sum();
+    median(builds.iter().map(times).collect())
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        let seconds = |numbers: &[u64]| numbers.iter().map(|&number| Duration::from_secs(number)).collect();
+        assert_eq!(median(seconds(&[9, 1, 2])), Duration::from_secs(2));
+        assert_eq!(median(Vec::new()), Duration::ZERO);
+    }
+}
