@@ -17,6 +17,9 @@ const OUTPUT: &str = "target/demo";
 #[derive(Default)]
 struct Times {
     rows: Vec<(String, Duration)>,
+    /// After how many rows the parts of the last one are shown.
+    parts: usize,
+    parts_of_build: Vec<(String, Duration)>,
 }
 
 impl Times {
@@ -29,10 +32,28 @@ impl Times {
         Ok(value)
     }
 
+    /// Adds the stages of a build, from the line in which `kmend build` tells their times.
+    fn add_parts(&mut self, lines: &[String]) {
+        self.parts = self.rows.len();
+        let line = lines.iter().find_map(|line| line.strip_prefix("time ")).unwrap_or_default();
+        let part = |text: &str| {
+            let (name, time) = text.split_once(' ')?;
+            let seconds: f64 = time.strip_suffix(" s")?.parse().ok()?;
+            Some((format!("  of which {name}"), Duration::try_from_secs_f64(seconds).ok()?))
+        };
+        self.parts_of_build = line.split(", ").filter_map(part).collect();
+    }
+
     fn print(&self) {
         let mut table = narrate::table(&["stage", "time"]);
-        for (name, time) in &self.rows {
+        for (number, (name, time)) in self.rows.iter().enumerate() {
             table.add_row([name.clone(), narrate::seconds(*time)]);
+            if number + 1 == self.parts {
+                let rows = self.parts_of_build.iter();
+                table.add_rows(
+                    rows.map(|(name, time)| [name.clone(), format!("{:.2} s", time.as_secs_f64())]),
+                );
+            }
         }
         let total = self.rows.iter().map(|(_, time)| *time).sum();
         table.add_row(["in all".to_owned(), narrate::seconds(total)]);
@@ -49,7 +70,8 @@ pub(crate) fn run() -> Result<()> {
         .stage("fetch the kernel", || type_and_run(&kmend, &["kernel", "fetch", kernels::FIRST]).map(drop))?;
     let release = kmend_store::fetch(&Cache::open()?, kernels::FIRST, &mut |_| {})?.release;
     let build = ["build", PATCH, "--kernel", &release, "--output", OUTPUT];
-    times.stage("build the livepatch", || type_and_run(&kmend, &build).map(drop))?;
+    let lines = times.stage("build the livepatch", || type_and_run(&kmend, &build))?;
+    times.add_parts(&lines);
     let module = format!("{OUTPUT}/{MODULE}");
     let [before, after] = ["VmallocChunk", "VMALLOCChunk"].map(|name| format!("grep {name} /proc/meminfo"));
     let prove = ["prove", &module, "--before", &before, "--after", &after];
@@ -88,6 +110,18 @@ fn check(lines: &[String]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_stages_of_a_build_are_read() {
+        let mut times = Times::default();
+        times.add_parts(&[
+            "module out/x.ko 3 KiB".to_owned(),
+            "time prepare 0.05 s, compile 1.20 s".to_owned(),
+        ]);
+        let names: Vec<&str> = times.parts_of_build.iter().map(|part| part.0.as_str()).collect();
+        assert_eq!(names, ["  of which prepare", "  of which compile"]);
+        assert_eq!(times.parts_of_build[1].1, Duration::from_millis(1200));
+    }
 
     #[test]
     fn the_line_must_change_and_change_back() {

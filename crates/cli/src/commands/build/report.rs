@@ -1,11 +1,13 @@
 //! How a build's report looks.
 
+use super::stage_name;
 use crate::commands::diff::{line, reasons};
 use crate::style::{BOLD, CYAN, DIM, GREEN, YELLOW, paint, size};
-use kmend_build::{Built, FunctionReport, Report, Status, UnitReport};
+use kmend_build::{Built, FunctionReport, Report, Stage, Status, UnitReport};
 use std::fmt::Write;
+use std::time::Duration;
 
-/// The changed functions by unit, the notes, and the module.
+/// The changed functions by unit, the notes, the module, and the time of each stage.
 pub(crate) fn text(built: &Built) -> String {
     let report = &built.report;
     let mut text = format!("{} {} {}\n", paint(BOLD, "kernel"), report.kernel.release, report.kernel.version);
@@ -19,6 +21,10 @@ pub(crate) fn text(built: &Built) -> String {
     if let (Some(module), Some(path)) = (&report.module, &built.module) {
         let _ = writeln!(text, "{} {} {}", paint(BOLD, "module"), path.display(), size(module.size as u64));
     }
+    let time =
+        |(stage, time): &(Stage, Duration)| format!("{} {:.2} s", stage_name(*stage), time.as_secs_f64());
+    let times: Vec<String> = built.times.iter().map(time).collect();
+    let _ = writeln!(text, "{} {}", paint(BOLD, "time"), times.join(", "));
     text
 }
 
