@@ -8,6 +8,7 @@ use crate::kernel::{Kernel, Origin};
 use crate::progress::{Progress, Stage};
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// What makes one kernel. None of it is ever written to.
@@ -21,15 +22,19 @@ pub struct Import {
     pub image: PathBuf,
     /// Where modules for it are built; the source tree if it was built in.
     pub headers: Option<PathBuf>,
-    /// The folder of its modules, `…/lib/modules/RELEASE`. Looked for beside the headers and in
-    /// `/lib/modules`.
+    /// The folder of its modules, `…/lib/modules/RELEASE`. Looked for in the headers if the kernel
+    /// was built there, then in the system that the image or the headers lie in, then in this one.
     pub modules: Option<PathBuf>,
     /// Its release, where the caller read it from the image. The headers' release is used otherwise, and
     /// must be the same.
     pub release: Option<String>,
 }
 
-/// Takes a kernel of one's own into the cache, in the stead of an import of the same release.
+/// What an import is known by, beside its paths; kept next to its record.
+const STAMP: &str = "import.stamp";
+
+/// Takes a kernel of one's own into the cache, in the stead of an import of the same release. If that was of
+/// the same files, which did not change since, it is kept with all that was derived from it.
 ///
 /// Refused if a part is missing or cannot be read, or if parts say that they are of different releases. An
 /// image that is no bzImage is not asked here: give its release in [`Import::release`].
@@ -45,7 +50,7 @@ pub fn import(
         Some(headers) => folder(headers, "headers", "Makefile")?,
         None => source.clone(),
     };
-    let symvers = file(&headers.join("Module.symvers"), "list of exports (is this kernel built there?)")?;
+    let symvers = exports(&headers)?;
     let release = release(import, &headers, &image)?;
     let compiler_text = facts::compiler_text(&config)?.ok_or_else(|| {
         StoreError::Import(format!(
@@ -60,19 +65,17 @@ pub fn import(
         progress(Progress::begin(Stage::Wait));
         cache.lock(&release)?
     };
-    if let Ok(present) = cache.kernel(&release)
-        && present.origin != Origin::Imported
-    {
+    let present = cache.kernel(&release).ok();
+    if present.as_ref().is_some_and(|present| present.origin != Origin::Imported) {
         return Err(StoreError::Import(format!(
             "{release} is in the cache as a fetched kernel; remove it first"
         )));
     }
     let scratch = cache.scratch()?;
     let root = scratch.path().join("kernel");
-    files::make_folder(&root)?;
-    let kernel = Kernel {
+    let mut kernel = Kernel {
         version: "imported".into(),
-        modules: modules(import, &headers, &release)?,
+        modules: modules(import, &headers, &image, &release)?,
         compiler: facts::compiler(&headers, &compiler_text)?,
         compiler_text,
         kbuild: headers.clone(),
@@ -85,10 +88,43 @@ pub fn import(
         image,
         symvers,
     };
+    let stamp = stamp([&kernel.config, &kernel.image, &kernel.symvers])?;
+    if let Some(present) = present {
+        kernel.root.clone_from(&present.root);
+        if kernel == present && files::read_text(&present.root.join(STAMP)).is_ok_and(|old| old == stamp) {
+            progress(Progress::begin(Stage::Done));
+            return Ok(present);
+        }
+        kernel.root.clone_from(&root);
+    }
+    files::make_folder(&root)?;
+    files::write(&root.join(STAMP), stamp.as_bytes())?;
     kernel.save(&root)?;
     let kernel = cache.publish(&root, &release)?;
     progress(Progress::begin(Stage::Done));
     Ok(kernel)
+}
+
+/// Sizes and times of files: what says that a kernel was built anew in the same place.
+fn stamp(paths: [&Path; 3]) -> Result<String, StoreError> {
+    let line = |path: &Path| {
+        let found = path.metadata().map_err(StoreError::io("read", path))?;
+        Ok(format!("{} {}.{:09}\n", found.len(), found.mtime(), found.mtime_nsec()))
+    };
+    paths.into_iter().map(line).collect()
+}
+
+/// The list of exports, which says that modules can be built there.
+fn exports(headers: &Path) -> Result<PathBuf, StoreError> {
+    let path = headers.join("Module.symvers");
+    if path.exists() {
+        return file(&path, "list of exports");
+    }
+    Err(StoreError::Import(format!(
+        "{} has no Module.symvers, so no module can be built there; --headers names the folder of the kernel's \
+         headers if it was built elsewhere",
+        headers.display()
+    )))
 }
 
 /// The one release that all the parts which name one agree on.
@@ -115,14 +151,19 @@ fn release(import: &Import, headers: &Path, image: &Path) -> Result<String, Stor
 }
 
 /// The folder of the modules. One that is not there is no error: a kernel may have none.
-fn modules(import: &Import, headers: &Path, release: &str) -> Result<PathBuf, StoreError> {
+fn modules(import: &Import, headers: &Path, image: &Path, release: &str) -> Result<PathBuf, StoreError> {
     if let Some(given) = &import.modules {
         return folder(given, "modules", "kernel");
     }
     // A tree that was built in has its modules' list at the top.
-    let built_in = headers.join("modules.order").exists().then(|| headers.to_owned());
-    let installed = Path::new("/lib/modules").join(release);
-    Ok(built_in.unwrap_or(installed))
+    if headers.join("modules.order").exists() {
+        return Ok(headers.to_owned());
+    }
+    // A system's root above boot/vmlinuz or usr/src/linux-headers, such as an unpacked package's.
+    let installed = |root: &Path| root.join("lib/modules").join(release);
+    let mut roots = image.ancestors().skip(1).take(2).chain(headers.ancestors().skip(1).take(3));
+    let found = roots.find(|root| installed(root).is_dir()).map(installed);
+    Ok(found.unwrap_or_else(|| installed(Path::new("/"))))
 }
 
 /// A folder that holds at least `entry`, absolute.

@@ -142,11 +142,46 @@ fn an_import_refers_to_the_user_s_files() {
     assert_eq!((&kernel.source, &kernel.headers, &kernel.modules), (&tree, &tree, &tree));
     assert_eq!((kernel.compiler.as_str(), &kernel.origin), ("gcc", &Origin::Imported));
     assert_eq!(cache.kernel(RELEASE).unwrap(), kernel);
+}
 
-    // Imported again after a rebuild: the old one's derivations go.
-    fs::write(kernel.derived().join("stale"), "").unwrap();
-    let again = take(&cache, &own).unwrap();
-    assert!(!again.derived().join("stale").exists());
+#[test]
+fn an_import_of_the_same_files_keeps_what_was_derived() {
+    let (folder, cache) = cache();
+    let own = own_kernel(folder.path());
+    let kernel = take(&cache, &own).unwrap();
+    let derived = kernel.derived().join("database");
+    fs::write(&derived, "").unwrap();
+    assert_eq!(take(&cache, &own).unwrap(), kernel);
+    assert!(derived.exists());
+
+    // Built anew in the same place, whatever of it shows.
+    for changed in ["bzImage", "tree/.config", "tree/Module.symvers"] {
+        fs::write(&derived, "").unwrap();
+        let path = folder.path().join(changed);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.push(b'\n');
+        fs::write(&path, bytes).unwrap();
+        take(&cache, &own).unwrap();
+        assert!(!derived.exists(), "{changed}");
+    }
+
+    // Other files of the same release.
+    fs::write(&derived, "").unwrap();
+    fs::copy(folder.path().join("bzImage"), folder.path().join("vmlinuz")).unwrap();
+    take(&cache, &Import { image: folder.path().join("vmlinuz"), ..own }).unwrap();
+    assert!(!derived.exists());
+}
+
+#[test]
+fn modules_are_found_in_the_system_that_the_image_lies_in() {
+    let (folder, cache) = cache();
+    let mut own = own_kernel(folder.path());
+    fs::remove_file(folder.path().join("tree/modules.order")).unwrap();
+    let modules = folder.path().canonicalize().unwrap().join("lib/modules").join(RELEASE);
+    fs::create_dir_all(&modules).unwrap();
+    file(folder.path(), "boot/vmlinuz", &bzimage(RELEASE));
+    own.image = folder.path().join("boot/vmlinuz");
+    assert_eq!(take(&cache, &own).unwrap().modules, modules);
 }
 
 #[test]
@@ -167,7 +202,7 @@ fn an_import_that_is_not_one_kernel_is_refused() {
         (Import { image: at("empty"), ..own.clone() }, "is empty"),
         (Import { image: at("tree"), ..own.clone() }, "image"),
         (Import { image: at("other"), ..own.clone() }, "6.1.0-10-test-amd64"),
-        (Import { source: at("unbuilt"), ..own.clone() }, "is this kernel built there?"),
+        (Import { source: at("unbuilt"), ..own.clone() }, "no Module.symvers"),
         (Import { headers: Some(at("none")), ..own.clone() }, "headers"),
         (Import { modules: Some(at("none")), ..own.clone() }, "modules"),
         (Import { release: Some("6.6.6".into()), ..own.clone() }, "6.6.6"),
