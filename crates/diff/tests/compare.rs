@@ -51,11 +51,8 @@ fn functions(delta: &Delta) -> Vec<String> {
         (None, true) => "~",
         (None, false) => "+",
     };
-    let mut names: Vec<String> = delta
-        .functions
-        .iter()
-        .map(|function| format!("{}{}", mark(function), function.name))
-        .collect();
+    let mut names: Vec<String> =
+        delta.functions.iter().map(|function| format!("{}{}", mark(function), function.name)).collect();
     names.sort();
     names
 }

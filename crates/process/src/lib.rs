@@ -20,7 +20,7 @@ const TAIL_LINES: usize = 40;
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
     /// The program could not be started.
-    #[error("cannot start `{line}`: {source}")]
+    #[error("{}", not_started(line, program, source))]
     Start {
         /// The command line, quoted for a shell.
         line: String,
@@ -46,10 +46,31 @@ pub enum ProcessError {
 impl Coded for ProcessError {
     fn code(&self) -> Code {
         match self {
-            ProcessError::Start { source, .. } if source.kind() == io::ErrorKind::NotFound => Code::ToolMissing,
+            ProcessError::Start { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Code::ToolMissing
+            }
             ProcessError::Start { .. } | ProcessError::Failed { .. } => Code::CommandFailed,
         }
     }
+}
+
+/// Programs that lie in a Debian package of another name.
+const PACKAGES: &[(&str, &str)] = &[
+    ("apt-cache", "apt"),
+    ("apt-get", "apt"),
+    ("apt-config", "apt"),
+    ("dpkg-deb", "dpkg"),
+    ("ld", "binutils"),
+    ("objcopy", "binutils"),
+    ("xz", "xz-utils"),
+];
+
+fn not_started(line: &str, program: &str, source: &io::Error) -> String {
+    if source.kind() != io::ErrorKind::NotFound {
+        return format!("cannot start `{line}`: {source}");
+    }
+    let package = PACKAGES.iter().find(|(name, _)| *name == program).map_or(program, |(_, package)| package);
+    format!("`{program}` is not there: install the Debian package {package}. It is needed for\n{line}")
 }
 
 /// What a finished command printed.
@@ -240,6 +261,8 @@ mod tests {
     fn a_missing_program_is_told_apart() {
         let error = Command::new("kmend-no-such-program").run().unwrap_err();
         assert_eq!(error.code(), Code::ToolMissing);
+        let text = error.to_string();
+        assert!(text.contains("install the Debian package kmend-no-such-program"), "{text}");
     }
 
     #[test]
