@@ -8,6 +8,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+/// Options that reach no object of the kernel's code: keys and salts that a distribution sets for the one
+/// build that it signs. Debian's `/boot/config` has them, its headers do not.
+const OF_ONE_BUILD: &[&str] = &[
+    "CONFIG_BUILD_SALT",
+    "CONFIG_MODULE_SIG_ALL",
+    "CONFIG_MODULE_SIG_KEY",
+    "CONFIG_SYSTEM_TRUSTED_KEYS",
+    "CONFIG_SYSTEM_REVOCATION_KEYS",
+];
+
 /// The options that are set, by name with `CONFIG_`, with their value as `.config` writes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configuration(BTreeMap<String, String>);
@@ -53,11 +63,12 @@ impl Configuration {
 
     /// The names of the options that are set in one and not the other, or set differently.
     ///
-    /// Quotes are not compared: an `auto.conf` has none.
+    /// Quotes are not compared: an `auto.conf` has none. Nor are options that no object depends on.
     pub fn differences(&self, other: &Configuration) -> Vec<String> {
         let differs =
             |name: &&String| self.0.get(*name).map(|v| unquote(v)) != other.0.get(*name).map(|v| unquote(v));
         let mut names: Vec<String> = self.0.keys().chain(other.0.keys()).filter(differs).cloned().collect();
+        names.retain(|name| !OF_ONE_BUILD.contains(&name.as_str()));
         names.sort();
         names.dedup();
         names
@@ -104,5 +115,7 @@ mod tests {
         assert_eq!(shipped.differences(&auto), Vec::<String>::new());
         let other = Configuration::parse(&CONFIG.replace("CONFIG_B=m", "CONFIG_G=y"));
         assert_eq!(shipped.differences(&other), ["CONFIG_B", "CONFIG_G"]);
+        let signed = Configuration::parse(&format!("{CONFIG}CONFIG_BUILD_SALT=\"6.1\"\n"));
+        assert_eq!(shipped.differences(&signed), Vec::<String>::new());
     }
 }

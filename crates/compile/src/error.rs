@@ -39,14 +39,22 @@ pub enum CompileError {
         /// The first line of `--version` of the compiler that is here.
         found: String,
     },
+    /// The headers are not made from the kernel's configuration.
+    #[error("{}", configurations_differ(headers, options))]
+    ConfigurationsDiffer {
+        /// The folder of the headers.
+        headers: PathBuf,
+        /// The names of the options that differ.
+        options: Vec<String>,
+    },
     /// The tree could not be prepared.
-    #[error("the kernel tree could not be prepared: {why}")]
+    #[error("{why}")]
     Prepare {
         /// Why.
         why: String,
     },
     /// The dry run printed no usable compile commands.
-    #[error("the kernel's compile commands could not be listed: {why}")]
+    #[error("{why}")]
     Database {
         /// Why.
         why: String,
@@ -69,11 +77,27 @@ impl Coded for CompileError {
             CompileError::Process(error) => error.code(),
             CompileError::ToolMissing { .. } => Code::ToolMissing,
             CompileError::CompilerDiffers { .. } => Code::CompilerDiffers,
+            CompileError::ConfigurationsDiffer { .. } => Code::ImportRefused,
             CompileError::Prepare { .. } => Code::PrepareFailed,
             CompileError::Database { .. } => Code::DatabaseFailed,
             CompileError::ShadowLeak { .. } => Code::ShadowLeak,
         }
     }
+}
+
+/// How many of the differing options a message names.
+const NAMED_OPTIONS: usize = 8;
+
+fn configurations_differ(headers: &Path, options: &[String]) -> String {
+    let named = options.iter().take(NAMED_OPTIONS).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = match options.len().saturating_sub(NAMED_OPTIONS) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let headers = headers.display();
+    format!(
+        "the headers in {headers} are not made from this configuration; these options differ: {named}{more}"
+    )
 }
 
 /// Turns an I/O error into one that names the file.

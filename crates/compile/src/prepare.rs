@@ -61,14 +61,15 @@ pub fn prepare(target: &Target, progress: Progress<'_>) -> Result<Prepared, Comp
     if let Some(database) = Database::read(&stored, &fingerprint) {
         return Ok(ready(database, true));
     }
+    let shipped = shipped_headers(target, &configuration)?;
     remove(&stored)?;
     remove_folder(&tree)?;
     progress("linking the source");
     tree::create(&target.source, &tree)?;
     progress("placing the configuration and the generated headers");
-    let has_headers = place_generated(target, &configuration, &tree)?;
+    place_generated(target, &configuration, shipped, &tree)?;
     progress("building the build system's own programs");
-    make.host_programs(has_headers)?;
+    make.host_programs(shipped.is_some())?;
     progress("listing the compile commands");
     let database = make.dry_run()?;
     database.write(&stored, &fingerprint)?;
@@ -116,19 +117,30 @@ fn fingerprint(target: &Target, configuration: &Configuration, compiler_line: &s
     hasher.finalize().to_hex().to_string()
 }
 
-/// Places `.config` and all that is made from it. Returns whether the generated headers came with the
-/// kernel; those are the build's own and need not be made again.
-fn place_generated(
-    target: &Target,
+/// The folder of the headers that the kernel's build generated, if it came with the kernel; they need not be
+/// made again.
+fn shipped_headers<'a>(
+    target: &'a Target,
     configuration: &Configuration,
-    tree: &Path,
-) -> Result<bool, CompileError> {
-    let config = tree.join(".config");
-    fs::copy(&target.config, &config).map_err(io_error("write", &config))?;
+) -> Result<Option<&'a Path>, CompileError> {
     let shipped =
         target.headers.as_deref().filter(|headers| headers.join("include/generated/autoconf.h").is_file());
     if let Some(headers) = shipped {
         check_headers(headers, configuration)?;
+    }
+    Ok(shipped)
+}
+
+/// Places `.config`, what is made from it, and the headers that came with the kernel.
+fn place_generated(
+    target: &Target,
+    configuration: &Configuration,
+    shipped: Option<&Path>,
+    tree: &Path,
+) -> Result<(), CompileError> {
+    let config = tree.join(".config");
+    fs::copy(&target.config, &config).map_err(io_error("write", &config))?;
+    if let Some(headers) = shipped {
         for folder in ["include/generated", "arch/x86/include/generated"] {
             tree::copy_folder(&headers.join(folder), &tree.join(folder))?;
         }
@@ -154,7 +166,7 @@ fn place_generated(
     for empty in PLACEHOLDERS {
         write(empty, "")?;
     }
-    Ok(shipped.is_some())
+    Ok(())
 }
 
 /// Files that stand in for built ones while the dry run prints; see [`place_generated`].
@@ -167,13 +179,7 @@ fn check_headers(headers: &Path, configuration: &Configuration) -> Result<(), Co
     if differing.is_empty() {
         return Ok(());
     }
-    let named = differing.iter().take(8).cloned().collect::<Vec<_>>().join(", ");
-    let why = format!(
-        "{} is not made from the kernel's configuration: {} options differ: {named}",
-        path.display(),
-        differing.len()
-    );
-    Err(CompileError::Prepare { why })
+    Err(CompileError::ConfigurationsDiffer { headers: headers.to_owned(), options: differing })
 }
 
 /// The build system, as it is run in the prepared tree.
