@@ -126,6 +126,7 @@ impl<'a> Unit<'a> {
         let atom = self.atom(id);
         match atom.symbol {
             Some(symbol) => self.object.symbol(symbol).name.clone(),
+            None if atom.start == 0 => self.object.section(atom.section).name.clone(),
             None => format!("{}+{:#x}", self.object.section(atom.section).name, atom.start),
         }
     }
@@ -415,7 +416,7 @@ fn referred_offsets(
             let symbol = object.symbol(reference.symbol);
             let Some(section) = symbol.section() else { continue };
             let tail = if from_code && elf::is_relative(reference.kind) { 4 } else { 0 };
-            if let Some(offset) = symbol.value.checked_add_signed(reference.addend + tail) {
+            if let Some(offset) = symbol.value.checked_add_signed(reference.addend.wrapping_add(tail)) {
                 cuts[section.index()].insert(offset);
             }
         }

@@ -54,8 +54,6 @@ impl Reference {
 struct Placed {
     section: SectionId,
     symbol: SymbolId,
-    /// The offset of the atom's origin from the symbol's value.
-    origin: i64,
     /// Offset of the atom's first byte in its new section.
     start: u64,
 }
@@ -129,7 +127,7 @@ impl Extraction<'_> {
             });
             let start = self.object.section(section).size;
             self.append(section, self.patched.bytes(id).to_vec());
-            self.placed.insert(id, Placed { section, symbol: SymbolId::NULL, origin: 0, start });
+            self.placed.insert(id, Placed { section, symbol: SymbolId::NULL, start });
         }
     }
 
@@ -161,7 +159,7 @@ impl Extraction<'_> {
         let section = self.object.add_section(section);
         let prefix = atom.origin - atom.start;
         let symbol = self.object.add_symbol(self.symbol_for(id, section, prefix));
-        self.placed.insert(id, Placed { section, symbol, origin: 0, start: 0 });
+        self.placed.insert(id, Placed { section, symbol, start: 0 });
     }
 
     /// A function of a shared section gets a section named after itself, as -ffunction-sections would have given.
@@ -244,7 +242,7 @@ impl Extraction<'_> {
         match (route, &reference.target) {
             (Route::Kept(id), Target::Atom { offset, .. }) => {
                 let target = self.placed[&id];
-                (target.symbol, offset - reference.tail + target.origin)
+                (target.symbol, offset.wrapping_sub(reference.tail))
             }
             (Route::Text, Target::Text { section, offset }) => {
                 let text =
@@ -253,10 +251,10 @@ impl Extraction<'_> {
                 (symbol, at as i64 - reference.tail)
             }
             (Route::Outside(outside), Target::Atom { offset, .. } | Target::External { offset, .. }) => {
-                (self.outside_symbol(outside), offset - reference.tail)
+                (self.outside_symbol(outside), offset.wrapping_sub(reference.tail))
             }
             (_, Target::Other { symbol, offset } | Target::External { symbol, offset }) => {
-                (self.absolute_symbol(*symbol), offset - reference.tail)
+                (self.absolute_symbol(*symbol), offset.wrapping_sub(reference.tail))
             }
             (_, Target::Atom { offset, .. }) => (SymbolId::NULL, *offset),
             (_, Target::Text { .. }) => (SymbolId::NULL, 0),
