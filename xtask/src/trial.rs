@@ -118,6 +118,7 @@ fn timed(times: &Times, name: String, run: impl FnOnce() -> Result<()>) -> Resul
     let result = run();
     times.lock().unwrap_or_else(PoisonError::into_inner).push((name, start.elapsed()));
     result.map_err(|error| {
+        // All failures are listed at the end, which is minutes away.
         eprintln!("{error:#}");
         Failed::from(format!("{error:#}"))
     })

@@ -34,8 +34,8 @@ pub(super) fn dependencies() -> Count {
 
 /// No warning in the documentation.
 pub(super) fn documentation() -> Count {
-    let command = built::cargo(&["doc", "--quiet", "--workspace", "--no-deps", "--document-private-items"])
-        .env("RUSTDOCFLAGS", "--deny warnings");
+    let command =
+        built::cargo(&["doc", "--quiet", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "--deny warnings");
     narrate::command(&command.line());
     let result = command.watch(&mut |line| println!("{line}"));
     if let Err(error) = &result {
