@@ -58,6 +58,12 @@ impl<'a> Pipeline<'a> {
 
     fn stages(&mut self) -> Result<Vec<u8>, Stop> {
         check_architecture()?;
+        // What can be known now is not told after minutes of work.
+        let misnamed = kmend_link::check_patch_name(&self.report.name);
+        if !misnamed.is_empty() {
+            return Err(Stop::Refused(misnamed));
+        }
+        check_output(&self.request.output)?;
         let target = target(self.request);
         let scratch = self.request.cache.scratch()?;
         let prepared = self.timed(Stage::Prepare, |say| kmend_compile::prepare(&target, say))?;
@@ -276,6 +282,12 @@ fn check_architecture() -> Result<(), Stop> {
     Err(Stop::Refused(vec![Refusal::new(Code::Architecture, std::env::consts::ARCH, why)]))
 }
 
+/// Makes sure that the module can be written.
+fn check_output(output: &Path) -> Result<(), BuildError> {
+    fs::create_dir_all(output).map_err(io_error("create", output))?;
+    tempfile::NamedTempFile::new_in(output).map(drop).map_err(io_error("write into", output))
+}
+
 fn target(request: &Request<'_>) -> Target {
     let kernel = request.kernel;
     Target {
@@ -320,7 +332,8 @@ fn empty_report(request: &Request<'_>) -> Report {
     }
 }
 
-/// The livepatch's name: as asked for, or made from the first patch's file name.
+/// The livepatch's name: as asked for, or made from the first patch's file name, of which as much is taken as the
+/// kernel allows (`git format-patch` writes names of up to 64 characters).
 fn name(request: &Request<'_>) -> String {
     if let Some(name) = &request.name {
         return name.clone();
@@ -328,7 +341,10 @@ fn name(request: &Request<'_>) -> String {
     let first = request.patches.first().map_or("patch", |(name, _)| name.as_str());
     let stem = Path::new(first).file_stem().map_or_else(|| first.into(), |stem| stem.to_string_lossy());
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    stem.chars().map(|c| if is_plain(c) { c } else { '-' }).collect()
+    let plain = stem.chars().map(|c| if is_plain(c) { c } else { '-' });
+    let name: String = plain.take(kmend_link::LONGEST_NAME).collect();
+    let name = name.trim_matches('-');
+    if name.is_empty() { "patch".into() } else { name.to_owned() }
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

@@ -25,6 +25,7 @@ mod table;
 pub use error::LinkError;
 pub use kbuild::{BuiltModule, Paths, Times, make_module};
 pub use kernel::TargetKernel;
+pub use names::{LONGEST_NAME, check_patch_name};
 pub use neighbours::{Candidate, Exported, KernelSymbols, Locate, Location};
 pub use plan::Resolution;
 

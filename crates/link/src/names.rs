@@ -12,12 +12,14 @@ pub(crate) const LONGEST_SYMBOL: usize = 511;
 /// Before a patch's name in that of its module.
 const PREFIX: &str = "livepatch-";
 
+/// The longest name of a patch, in bytes.
+pub const LONGEST_NAME: usize = LONGEST_OBJECT - PREFIX.len();
+
 /// Checks that a module can be called so.
-pub(crate) fn check_patch_name(name: &str) -> Vec<Refusal> {
+pub fn check_patch_name(name: &str) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    if PREFIX.len() + name.len() > LONGEST_OBJECT {
-        let limit = LONGEST_OBJECT - PREFIX.len();
-        let why = format!("the kernel allows at most {limit} characters for a livepatch's name");
+    if name.len() > LONGEST_NAME {
+        let why = format!("the kernel allows at most {LONGEST_NAME} characters for a livepatch's name");
         refusals.push(Refusal::new(Code::NameTooLong, name, why));
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';

@@ -39,7 +39,9 @@ impl Load {
         progress.begin("load");
         progress.detail("waiting until every task runs the new code");
         let options = LoadOptions { timeout: Duration::from_secs(self.timeout) };
-        let loaded = System::running().load(&self.module, options)?;
+        let loaded = System::running()
+            .load(&self.module, options)
+            .map_err(|error| Failure::about(self.module.display().to_string(), &error))?;
         drop(progress);
         output.result(&loaded, |loaded| {
             format!("{} {} in {:.2} s\n", paint(GREEN, "loaded"), loaded.name, loaded.time.as_secs_f64())
