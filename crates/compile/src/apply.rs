@@ -57,10 +57,11 @@ pub fn apply(path: &str, patch: &str, lines: Vec<Line>, hunks: &[Hunk]) -> Appli
             let moved = at as i64 - expected as i64;
             drift += moved;
             applied.notes.push(format!(
-                "{path}: hunk {} of {patch} applied at line {}, {} lines {} than it says",
+                "hunk {} of {patch} applied at line {}, {} line{} {} than it says",
                 hunk.number,
                 at + 1,
                 moved.abs(),
+                if moved.abs() == 1 { "" } else { "s" },
                 if moved > 0 { "later" } else { "earlier" }
             ));
         }

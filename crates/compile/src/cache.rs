@@ -72,14 +72,15 @@ impl Entry {
         })
     }
 
-    /// Keeps the objects. The folder appears by one rename, so that a killed run leaves none half written.
-    pub fn write(&self, tree: &Path, original: &Original) -> Result<(), CompileError> {
+    /// Keeps the objects. They are written in `work`, a folder on the same file system that is swept after a killed
+    /// run, and appear by one rename.
+    pub fn write(&self, tree: &Path, original: &Original, work: &Path) -> Result<(), CompileError> {
         let parent = self.folder.parent().unwrap_or(&self.folder);
         fs::create_dir_all(parent).map_err(io_error("create", parent))?;
         let partial = tempfile::Builder::new()
-            .prefix(".partial-")
-            .tempdir_in(parent)
-            .map_err(io_error("create", parent))?;
+            .prefix("original-")
+            .tempdir_in(work)
+            .map_err(io_error("create", work))?;
         let stamps: Option<Vec<Stamp>> = original.read.iter().map(|file| Stamp::of(tree, file)).collect();
         // A file that vanished since it was read: the tree is being edited, so nothing is kept.
         let Some(stamps) = stamps else { return Ok(()) };
@@ -118,7 +119,7 @@ mod tests {
         let entry = Entry::of(scratch.path(), &unit, "gcc 12", b"int a;");
         assert!(entry.read(scratch.path()).is_none());
         let original = Original { plain: b"p".to_vec(), sectioned: b"s".to_vec(), read: vec!["a.h".into()] };
-        entry.write(scratch.path(), &original).unwrap();
+        entry.write(scratch.path(), &original, scratch.path()).unwrap();
         let found = entry.read(scratch.path()).unwrap();
         assert_eq!(
             (found.plain, found.sectioned, found.read),
@@ -132,7 +133,7 @@ mod tests {
         }
         fs::write(scratch.path().join("a.h"), "22").unwrap();
         assert!(entry.read(scratch.path()).is_none());
-        entry.write(scratch.path(), &original).unwrap();
+        entry.write(scratch.path(), &original, scratch.path()).unwrap();
         assert!(entry.read(scratch.path()).is_some());
     }
 }

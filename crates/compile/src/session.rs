@@ -277,7 +277,7 @@ impl Compile<'_> {
             || unit::plain(compiler, tree, unit, &assembly.text, &plain_stem),
         );
         let objects = Original { plain: plain?, sectioned: sectioned?, read: assembly.read };
-        entry.write(tree, &objects)?;
+        entry.write(tree, &objects, self.work)?;
         Ok(Compiled::Done(OriginalSide { objects, was_cached: false, time: start.elapsed() }))
     }
 

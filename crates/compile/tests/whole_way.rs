@@ -110,7 +110,7 @@ fn several_patches_apply_one_after_the_other_and_a_new_header_is_found() {
         build(&kernel, &[first, include, patch("fs/main.c", &STEP_TWO.replace("STEP + 1", "NEW"))]).unwrap();
     assert_eq!(both.units.len(), 1);
     assert_eq!(both.notes.len(), 1, "{:?}", both.notes);
-    assert!(both.notes[0].text.contains("1 lines later"), "{:?}", both.notes);
+    assert!(both.notes[0].text.contains("1 line later"), "{:?}", both.notes);
 }
 
 #[test]
@@ -223,6 +223,6 @@ fn headers_of_another_configuration_are_refused() {
     write(&headers, "include/config/auto.conf", "CONFIG_STEP=y\nCONFIG_OTHER=y\n");
     kernel.target.headers = Some(headers);
     let error = prepare(&kernel.target, &|_| ()).unwrap_err();
-    assert_eq!(error.code(), Code::PrepareFailed);
+    assert_eq!(error.code(), Code::ImportRefused);
     assert!(error.to_string().contains("CONFIG_NAME, CONFIG_OTHER"), "{error}");
 }

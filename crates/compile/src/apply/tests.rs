@@ -45,7 +45,7 @@ fn a_hunk_that_moved_applies_at_the_nearest_place_with_a_note() {
     let file = "x\n".repeat(3) + FILE + FILE;
     let applied = run(&file, "@@ -1,3 +1,3 @@\n one\n-two\n+TWO\n three\n");
     assert_eq!(text(&applied.lines), "x\n".repeat(3) + &FILE.replace("two", "TWO") + FILE);
-    assert_eq!(applied.notes, ["f/x.c: hunk 1 of x.patch applied at line 4, 3 lines later than it says"]);
+    assert_eq!(applied.notes, ["hunk 1 of x.patch applied at line 4, 3 lines later than it says"]);
     let second = run(&file, "@@ -9,3 +9,3 @@\n one\n-two\n+TWO\n three\n");
     assert_eq!(text(&second.lines), "x\n".repeat(3) + FILE + &FILE.replace("two", "TWO"));
     let beyond = run(FILE, "@@ -2000000000,2 +1,2 @@\n five\n-six\n+SIX\n");

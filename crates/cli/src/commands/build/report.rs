@@ -24,7 +24,9 @@ pub(crate) fn text(built: &Built) -> String {
     let time =
         |(stage, time): &(Stage, Duration)| format!("{} {:.2} s", stage_name(*stage), time.as_secs_f64());
     let times: Vec<String> = built.times.iter().map(time).collect();
-    let _ = writeln!(text, "{} {}", paint(BOLD, "time"), times.join(", "));
+    if !times.is_empty() {
+        let _ = writeln!(text, "{} {}", paint(BOLD, "time"), times.join(", "));
+    }
     text
 }
 
