@@ -92,8 +92,13 @@ impl Manual {
     fn mistake(&mut self, line: &str) -> Result<Option<String>> {
         // What follows a comment, a pipe or another command is not kmend's.
         let own = line.split(" #").next().unwrap_or(line);
-        let words: Vec<&str> =
-            own.split_whitespace().skip(1).take_while(|word| !"|;&".contains(word)).collect();
+        // `kmend help COMMAND` asks for the page of that command.
+        let words: Vec<&str> = own
+            .split_whitespace()
+            .skip(1)
+            .skip_while(|word| *word == "help")
+            .take_while(|word| !"|;&".contains(word))
+            .collect();
         let plain = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '|');
         let depth = if words.first() == Some(&"kernel") { 2 } else { 1 };
         let subcommand: Vec<&str> = words
