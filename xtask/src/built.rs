@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// `cargo` with these arguments, in the workspace's folder.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    Command::new(cargo).args(arguments).folder(crate::root())
+    Command::new("cargo").args(arguments).folder(crate::root())
 }
 
 /// Builds `kmend` as this tool was built, and says where it is.
