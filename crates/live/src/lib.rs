@@ -1,7 +1,7 @@
 //! The running system's livepatches: load, wait, unload, list, and say what holds a transition.
 //!
 //! Everything is read below a root folder, `/` for the running system, so that the tests look at trees of
-//! their own. The two system calls that change something, and only they, go through `ModuleCalls` of its module `modules`.
+//! their own. The two system calls that change something, and only they, go through `ModuleCalls`.
 //!
 //! The interface is Linux's, Documentation/ABI/testing/sysfs-kernel-livepatch, since Linux 5.1; a file that
 //! a kernel does not have yet (`patched` came with 6.1, `replace` with 6.11) is `None`.
