@@ -25,6 +25,17 @@ pub enum BuildError {
     /// The module could not be made.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// A unit of a module of a kernel that was imported without modules.
+    #[error(
+        "{unit} is part of the module {module}, and the kernel was imported without its modules: install them in \
+         lib/modules of the system that the image or the headers lie in, then import it again"
+    )]
+    NoModules {
+        /// The unit's source.
+        unit: String,
+        /// The module.
+        module: String,
+    },
     /// A compiled unit could not be matched.
     #[error("{unit}: {source}")]
     Match {
@@ -60,6 +71,7 @@ impl Coded for BuildError {
             BuildError::Kernel(error) => error.code(),
             BuildError::Store(error) => error.code(),
             BuildError::Link(error) => error.code(),
+            BuildError::NoModules { .. } => Code::ImportRefused,
             BuildError::Match { source, .. } => source.code(),
             BuildError::Object { source, .. } => source.code(),
             BuildError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Code::DiskFull,

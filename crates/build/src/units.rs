@@ -46,7 +46,10 @@ pub(crate) fn prove(
     let plain = parse(&source, &unit.plain)?;
     let module = match (&unit.unit.owner, modules) {
         (Owner::Module { name, .. }, Some(tree)) => Some(tree.module(name)?),
-        _ => None,
+        (Owner::Module { name, .. }, None) => {
+            return Err(BuildError::NoModules { unit: source, module: name.clone() });
+        }
+        (Owner::Vmlinux, _) => None,
     };
     let against = module.as_ref().map_or(Against::Image(image), |module| Against::Module { module, image });
     kmend_match::match_unit(&plain, &against)
@@ -85,14 +88,16 @@ fn placed(refusal: Refusal, source: &str) -> Refusal {
     if refusal.place.is_some() { refusal } else { refusal.at(source, None) }
 }
 
-/// Changed functions whose original is in the unit but not in force in the kernel.
+/// Changed functions whose original is in the unit but not in force in the kernel. Those that are not what was
+/// compiled are among the match's own refusals.
 fn unproven(delta: &Delta, matched: &Matched, source: &str) -> Vec<Refusal> {
     let refuse = |name: &str| {
         let why = match matched.function(name).map(|function| &function.outcome) {
-            Some(Outcome::Equal) => return None,
+            Some(Outcome::Equal | Outcome::Differs(_) | Outcome::Absent) => return None,
             Some(Outcome::Overridden) => "it is a weak definition, and another unit's is in force",
             Some(Outcome::Dropped) => "the kernel's linker script discards its section",
-            _ => "the image does not hold it",
+            Some(Outcome::Ambiguous { .. }) => "the image holds the same code at several places",
+            None => "the image does not hold it",
         };
         Some(Refusal::new(Code::NotInImage, name, why).at(source, None))
     };
