@@ -39,7 +39,8 @@ enum Command {
         /// Trials at a time
         #[arg(long, value_name = "N", default_value_t = 2)]
         threads: usize,
-        /// Only the trials whose name holds this text, and nothing else
+        /// Only the part of this name (format, lints, dependencies, rustdoc, code, documents), or only the trials
+        /// whose name holds this text
         filter: Option<String>,
     },
 }

@@ -5,7 +5,6 @@ mod documents;
 
 use crate::{built, narrate, packages, trial};
 use anyhow::Result;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -74,28 +73,42 @@ impl Parts {
     }
 }
 
-/// Runs all the parts; with a filter only trials.
+/// The parts beside the trials, by the names that choose them.
+const PARTS: [&str; 6] = ["format", "lints", "dependencies", "rustdoc", "code", "documents"];
+
+/// Runs all the parts, or the one of this name, or the trials whose name holds this text.
 pub(crate) fn run(all: bool, threads: usize, filter: Option<String>) -> Result<ExitCode> {
+    let chosen = filter.as_deref().filter(|name| PARTS.contains(name));
+    let wanted = |name: &str| filter.is_none() || chosen == Some(name);
     let mut parts = Parts::default();
     narrate::heading("packages");
     packages::ensure()?;
-    if filter.is_none() {
+    if wanted("format") {
         parts.run("format", || Ok(code::passes(&["fmt", "--all", "--check"])));
+    }
+    if wanted("lints") {
         parts.run("lints", || Ok(code::lints()));
+    }
+    if wanted("dependencies") {
         parts.run("dependencies", || Ok(code::dependencies()));
-        parts.run("documentation of the code", || Ok(code::documentation()));
-        parts.run("tests of the code", || Ok(code::tests()));
     }
-    narrate::heading("build kmend");
-    let kmend: PathBuf = built::kmend()?;
-    if filter.is_none() {
-        parts.run("documents", || documents::check(&kmend));
+    if wanted("rustdoc") {
+        parts.run("rustdoc", || Ok(code::documentation()));
     }
-    parts.run("trials", || {
-        let conclusion = trial::run(&trial::Choice { filter, all, threads, kmend })?;
-        print_slowest(conclusion.times);
-        Ok(conclusion.count)
-    });
+    if wanted("code") {
+        parts.run("code", || Ok(code::tests()));
+    }
+    if wanted("documents") {
+        parts.run("documents", || documents::check(&built::kmend()?));
+    }
+    if chosen.is_none() {
+        parts.run("trials", || {
+            let kmend = built::kmend()?;
+            let conclusion = trial::run(&trial::Choice { filter, all, threads, kmend })?;
+            print_slowest(conclusion.times);
+            Ok(conclusion.count)
+        });
+    }
     Ok(parts.conclude())
 }
 
