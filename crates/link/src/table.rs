@@ -76,7 +76,7 @@ pub(crate) fn objects(linked: &Linked) -> impl Iterator<Item = &[PatchedFunction
 /// The C file. The aliases are weak, so that modpost lets them pass undefined.
 pub(crate) fn source(linked: &Linked) -> String {
     let mut text = String::from(
-        "// SPDX-License-Identifier: GPL-2.0\n#include <linux/module.h>\n#include <linux/livepatch.h>\n\n",
+        "// SPDX-License-Identifier: GPL-2.0-only\n#include <linux/module.h>\n#include <linux/livepatch.h>\n\n",
     );
     for number in 0..linked.functions.len() {
         let _ = writeln!(text, "extern void {}(void) __attribute__((weak));", alias(number));
