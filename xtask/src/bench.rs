@@ -6,9 +6,10 @@ mod by_hand;
 mod cold;
 mod memory;
 
-use crate::trial::{lines_at_the_top, target};
+use crate::trial::lines_at_the_top;
 use crate::{built, kernels, narrate, packages};
 use anyhow::{Context, Result};
+use kmend_build::target;
 use kmend_build::{Built, Request, Stage};
 use kmend_compile::Database;
 use kmend_store::{Cache, Kernel};

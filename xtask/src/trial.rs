@@ -8,7 +8,7 @@ mod null;
 mod patch;
 mod whole;
 
-pub(crate) use null::{lines_at_the_top, target};
+pub(crate) use null::lines_at_the_top;
 
 use crate::test::Count;
 use crate::{kernels, narrate};

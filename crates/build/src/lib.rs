@@ -13,6 +13,7 @@ mod report;
 mod units;
 
 pub use error::BuildError;
+pub use pipeline::target;
 pub use report::{
     FunctionReport, KernelReport, ModuleReport, Note, PatchReport, RefusalReport, Report, SCHEMA, Status,
     SymbolReport, UnitReport,

@@ -10,6 +10,7 @@ use kmend_compile::{Failure, Outcome, PatchFile, Prepared, Target};
 use kmend_kernel::{Image, KernelError, ModuleTree};
 use kmend_link::{BuiltModule, LinkInput, Linked, Paths, Resolution, TargetKernel, UnitInput};
 use kmend_refusal::{Code, Refusal};
+use kmend_store::Kernel;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
@@ -64,7 +65,7 @@ impl<'a> Pipeline<'a> {
             return Err(Stop::Refused(misnamed));
         }
         check_output(&self.request.output)?;
-        let target = target(self.request);
+        let target = target(self.request.kernel);
         let scratch = self.request.cache.scratch()?;
         let prepared = self.timed(Stage::Prepare, |say| kmend_compile::prepare(&target, say))?;
         let (outcome, facts) = self.compile(&target, &prepared, scratch.path())?;
@@ -288,8 +289,8 @@ fn check_output(output: &Path) -> Result<(), BuildError> {
     tempfile::NamedTempFile::new_in(output).map(drop).map_err(io_error("write into", output))
 }
 
-fn target(request: &Request<'_>) -> Target {
-    let kernel = request.kernel;
+/// What the compile stage is asked for a kernel of the cache.
+pub fn target(kernel: &Kernel) -> Target {
     Target {
         release: kernel.release.clone(),
         source: kernel.source.clone(),

@@ -1,7 +1,7 @@
 //! What a person would type: compile the unit, compile it patched, and make a module with kbuild.
 
-use crate::trial::target;
 use anyhow::{Context, Result};
+use kmend_build::target;
 use kmend_process::Command;
 use kmend_store::{Cache, Kernel, Scratch};
 use std::fs;

@@ -2,8 +2,8 @@
 
 use super::{Row, row};
 use crate::narrate;
-use crate::trial::target;
 use anyhow::Result;
+use kmend_build::target;
 use kmend_store::{Cache, Kernel, Progress, Stage, fetch};
 use std::time::{Duration, Instant};
 

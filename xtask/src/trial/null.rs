@@ -7,8 +7,8 @@
 use super::Bench;
 use super::patch::outcome;
 use anyhow::{Result, anyhow, bail, ensure};
-use kmend_build::{Report, Request};
-use kmend_compile::{Database, Owner, Target, Unit};
+use kmend_build::{Report, Request, target};
+use kmend_compile::{Database, Owner, Unit};
 use kmend_refusal::Code;
 use kmend_store::Kernel;
 use std::collections::BTreeSet;
@@ -54,19 +54,6 @@ pub(crate) fn groups(kernel: &Kernel, count: usize) -> Result<Vec<Group>> {
         built: OnceLock::new(),
     };
     Ok(AREAS.into_iter().map(group).collect())
-}
-
-/// What the compile stage is asked for a kernel.
-pub(crate) fn target(kernel: &Kernel) -> Target {
-    Target {
-        release: kernel.release.clone(),
-        source: kernel.source.clone(),
-        config: kernel.config.clone(),
-        headers: Some(kernel.headers.clone()),
-        compiler: kernel.compiler.clone(),
-        compiler_text: kernel.compiler_text.clone(),
-        derived: kernel.derived(),
-    }
 }
 
 fn pick(database: &Database, area: &str, folder: &str, count: usize) -> Vec<String> {
