@@ -132,7 +132,10 @@ impl Comparison<'_> {
     fn differ_in_references(&self, a: AtomId, b: AtomId, assumed: &mut Assumed) -> Option<Reason> {
         let (before, after) = (&self.original.atom(a).references, &self.patched.atom(b).references);
         for (x, y) in before.iter().zip(after) {
-            if x.offset != y.offset || width(x.kind) != width(y.kind) || is_relative(x) != is_relative(y) {
+            if x.offset != y.offset
+                || elf::width(x.kind) != elf::width(y.kind)
+                || elf::is_relative(x.kind) != elf::is_relative(y.kind)
+            {
                 return Some(self.target_reason(x, y));
             }
             if let Some(reason) = self.differ_in_target(x, y, assumed) {
@@ -223,14 +226,6 @@ fn compared_entries(unit: &Unit<'_>, id: AtomId) -> Vec<AtomId> {
         key(x).cmp(&key(y))
     });
     entries
-}
-
-fn width(kind: u32) -> Option<u64> {
-    elf::width(kind)
-}
-
-fn is_relative(reference: &Reference) -> bool {
-    elf::is_relative(reference.kind)
 }
 
 impl Unit<'_> {
