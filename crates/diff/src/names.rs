@@ -8,6 +8,9 @@
 /// What is generated from source text that has no name of its own. Its identity is its content.
 const CONTENT_ONLY: &[&str] = &["__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "CSWTCH", "switch.table"];
 
+/// How the names of labels begin that are local to one assembly (binutils: "Local Symbol Names").
+const ASSEMBLER_LOCAL: &str = ".L";
+
 /// Suffixes of functions that gcc splits or clones (gcc/ipa-*.cc, gcc/cgraphclones.cc).
 const CLONE_SUFFIXES: &[&str] =
     &[".isra", ".constprop", ".part", ".cold", ".llvm", ".localalias", ".lto_priv"];
@@ -53,9 +56,14 @@ pub(crate) fn cold_parent(name: &str) -> Option<&str> {
 }
 
 /// Whether it is a constant whose name says only how it came to be.
+///
+/// Labels such as `.LC7` name vectors and floating-point constants. The assembler keeps them in the symbol table
+/// where they are referred to in a mergeable section (gas/config/tc-i386.c, `tc_i386_fix_adjustable`).
 pub(crate) fn is_content_only(name: &str) -> bool {
     let base = base(name);
-    CONTENT_ONLY.contains(&base.as_str()) || base.starts_with("switch.table.")
+    base.starts_with(ASSEMBLER_LOCAL)
+        || CONTENT_ONLY.contains(&base.as_str())
+        || base.starts_with("switch.table.")
 }
 
 #[cfg(test)]
@@ -78,6 +86,14 @@ mod tests {
         ] {
             assert_eq!(base(name), expect);
         }
+    }
+
+    #[test]
+    fn generated_constants_are_told_from_variables() {
+        for name in [".LC7", "__func__.3", "CSWTCH.45", "switch.table.f"] {
+            assert!(is_content_only(name), "{name}");
+        }
+        assert!(!is_content_only("L7") && !is_content_only("table"));
     }
 
     #[test]

@@ -74,6 +74,25 @@ const TWO: &str = "int ext(const char *, int);
     int two(int x) { return ext(\"two\", x * 3); }";
 
 #[test]
+fn a_vector_of_constants_is_its_content() {
+    let source = |first: &str| {
+        format!(
+            "struct pair {{ long a, b; }}; void take(struct pair *);
+             int one(int x) {{ struct pair p = {{ {first} }}; take(&p); return x; }}
+             int two(int x) {{ struct pair p = {{ 11, 13 }}; take(&p); return x; }}"
+        )
+    };
+    let original = object(&source("5, 7"));
+    assert!(original.symbols.iter().any(|symbol| symbol.name.starts_with(".L")), "no label was kept");
+    // The labels keep their names and change their contents, or the other way round.
+    let delta = compare(&original, &object(&source("5, 9"))).unwrap();
+    assert_eq!(functions(&delta), ["one"]);
+    assert!(originals(&delta).is_empty(), "a constant is copied: {:?}", originals(&delta));
+    let delta = compare(&original, &object(&source("11, 13"))).unwrap();
+    assert_eq!(functions(&delta), ["one"]);
+}
+
+#[test]
 fn the_same_source_gives_no_change() {
     assert!(diff(TWO, TWO).unwrap().is_empty());
     assert!(diff(TWO, &format!("/* a comment */\n\n\n{TWO}\n/* another */")).unwrap().is_empty());
