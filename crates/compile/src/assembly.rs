@@ -10,6 +10,9 @@
 //! written as `.local` and `.comm`, which the assembler puts into subsection 1 of `.bss`, behind all others
 //! (gas/read.c, `bss_alloc`); with them it has a section of its own. `.bss 1` has the same effect.
 //!
+//! Debug information goes as well: its sections, the lines' marks and what describes stack frames. The kernel's
+//! build strips it from what ships, and none of it says anything about code.
+//!
 //! Sections given in the C source and those of inline assembly stay as they are: a name is taken to be made by
 //! the flags only if what follows the known prefix is a symbol of the file, or if strings of a function follow.
 //! (`#APP` and `#NO_APP` do not tell inline assembly: after an `asm` at file level the compiler goes on to
@@ -37,11 +40,15 @@ const DATA: &[(&str, &str)] = &[
     (".rodata.", "\t.section\t.rodata"),
 ];
 
-/// The assembly as it would be without `-ffunction-sections -fdata-sections`.
+/// The assembly as it would be without `-ffunction-sections -fdata-sections -g`.
 pub fn without_own_sections(assembly: &[u8]) -> Vec<u8> {
     let symbols = Symbols::of(assembly);
     let mut plain = Vec::with_capacity(assembly.len());
+    let mut debug = DebugInformation::default();
     for line in assembly.split_inclusive(|&byte| byte == b'\n') {
+        if debug.holds(line) {
+            continue;
+        }
         let rewritten = section(line).and_then(|(name, rest)| symbols.rewrite(name, rest));
         match rewritten {
             Some(text) => {
@@ -53,6 +60,33 @@ pub fn without_own_sections(assembly: &[u8]) -> Vec<u8> {
     }
     plain
 }
+
+/// Tells the lines of debug information from the others (gcc/dwarf2out.cc writes them).
+#[derive(Default)]
+struct DebugInformation {
+    in_section: bool,
+}
+
+impl DebugInformation {
+    fn holds(&mut self, line: &[u8]) -> bool {
+        if let Some(name) = line.strip_prefix(b"\t.section\t") {
+            self.in_section = name.starts_with(b".debug_");
+        } else if self.in_section && SWITCHES.iter().any(|other| line.starts_with(other)) {
+            self.in_section = false;
+        }
+        // `.file "x.c"` names the unit in its symbol table; with a number it begins an entry of the line table.
+        let is_numbered_file =
+            line.strip_prefix(b"\t.file ").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit));
+        // `.ident` stands in no section, wherever it is written.
+        (self.in_section && !line.starts_with(b"\t.ident\t"))
+            || is_numbered_file
+            || line.starts_with(b"\t.loc ")
+            || line.starts_with(b"\t.cfi_")
+    }
+}
+
+/// What leaves a section, beside `.section`.
+const SWITCHES: &[&[u8]] = &[b"\t.text", b"\t.data", b"\t.bss"];
 
 /// The name and the rest (from the comma, or empty) of a section directive as the compiler writes it.
 fn section(line: &[u8]) -> Option<(&str, &str)> {
@@ -153,6 +187,16 @@ mod tests {
         check(
             "\t.globl\tg\n\t.section\t.bss.g,\"aw\",@nobits\ng:\n\t.section\t.bss.s,\"aw\",@nobits\ns:\n",
             "\t.globl\tg\n\t.bss\ng:\n\t.bss 1\ns:\n",
+        );
+    }
+
+    #[test]
+    fn debug_information_goes() {
+        check(
+            "\t.file\t\"a.c\"\n\t.file 0 \"/\" \"a.c\"\n\t.section\t.text.f,\"ax\",@progbits\nf:\n\t.loc 1 3\n\t.cfi_startproc\n\tret\n\
+             \t.section\t.debug_info,\"\",@progbits\n.Ldebug_info0:\n\t.long\t1\n\t.ident\t\"GCC\"\n\
+             \t.section\t.note.GNU-stack,\"\",@progbits\n",
+            "\t.file\t\"a.c\"\n\t.text\nf:\n\tret\n\t.ident\t\"GCC\"\n\t.section\t.note.GNU-stack,\"\",@progbits\n",
         );
     }
 

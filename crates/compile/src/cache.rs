@@ -11,14 +11,14 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Changes with how the objects are made.
-const FORMAT: &str = "kmend-original-2";
+const FORMAT: &str = "kmend-original-3";
 
 /// The two objects of an original unit.
 #[derive(Debug, Clone)]
 pub struct Original {
     /// As the kernel's build makes it.
     pub plain: Vec<u8>,
-    /// With a section for every function and datum.
+    /// With a section for every function and datum, and with debug information.
     pub sectioned: Vec<u8>,
     /// What the compiler read, from the tree's root.
     pub read: Vec<String>,

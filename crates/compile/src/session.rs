@@ -48,7 +48,8 @@ pub struct CompiledUnit {
     /// The original as the kernel's build makes it, without objtool and debug information; empty for a new
     /// file.
     pub plain: Vec<u8>,
-    /// The original with a section for every function and datum; empty for a new file.
+    /// The original with a section for every function and datum, and with debug information (DWARF 5: types and
+    /// lines, not where variables live); empty for a new file.
     pub original: Vec<u8>,
     /// The patched source likewise; `None` if the patch removes the file.
     pub patched: Option<Vec<u8>>,

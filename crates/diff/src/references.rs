@@ -56,13 +56,15 @@ pub(crate) enum Target {
     Other { symbol: SymbolId, offset: i64 },
 }
 
-/// Every section's relocations in order of their offset.
+/// Every section's relocations in order of their offset. Those of debug information are left out: it refers to all
+/// code and data and needs none of it.
 pub(crate) fn raw(object: &Object) -> Vec<Vec<RawReference>> {
     let sorted = |section: &kmend_object::Section| {
+        let is_debug_information = section.name.starts_with(".debug_");
         let mut list: Vec<RawReference> = section
             .relocations
             .iter()
-            .filter(|relocation| relocation.kind != elf::R_X86_64_NONE)
+            .filter(|relocation| relocation.kind != elf::R_X86_64_NONE && !is_debug_information)
             .map(|relocation| RawReference {
                 offset: relocation.offset,
                 kind: relocation.kind,

@@ -137,6 +137,7 @@ const TABLE: &[Row] = &[
     // Notes of the toolchain.
     row(".note*", Treatment::Ignored),
     row(".comment", Treatment::Ignored),
+    row(".debug_*", Treatment::Ignored),            // DWARF 5, section 7.1
     row(".BTF*", Treatment::Ignored),
     row(".llvm*", Treatment::Ignored),
     // Ordinary code and data.
