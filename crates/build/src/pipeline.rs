@@ -296,6 +296,7 @@ pub fn target(kernel: &Kernel) -> Target {
         source: kernel.source.clone(),
         config: kernel.config.clone(),
         headers: Some(kernel.headers.clone()),
+        symvers: kernel.symvers.clone(),
         compiler: kernel.compiler.clone(),
         compiler_text: kernel.compiler_text.clone(),
         derived: kernel.derived(),

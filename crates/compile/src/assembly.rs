@@ -89,7 +89,7 @@ impl DebugInformation {
 const SWITCHES: &[&[u8]] = &[b"\t.text", b"\t.data", b"\t.bss"];
 
 /// The name and the rest (from the comma, or empty) of a section directive as the compiler writes it.
-fn section(line: &[u8]) -> Option<(&str, &str)> {
+pub fn section(line: &[u8]) -> Option<(&str, &str)> {
     let text = std::str::from_utf8(line.strip_prefix(b"\t.section\t")?).ok()?.trim_end();
     Some(text.split_at(text.find(',').unwrap_or(text.len())))
 }
@@ -158,7 +158,7 @@ fn directive(plain: &str, rest: &str) -> String {
     }
 }
 
-fn is_symbol(label: &str) -> bool {
+pub fn is_symbol(label: &str) -> bool {
     !label.starts_with(".L") && !label.starts_with(char::is_whitespace) && !label.contains(['"', '#', '/'])
 }
 

@@ -9,9 +9,11 @@ use crate::compiler;
 use crate::configuration::Configuration;
 use crate::database::{Database, Unit};
 use crate::error::{CompileError, io_error};
+use crate::static_keys::exported_by_vmlinux;
 use crate::target::{Progress, Target};
 use crate::tree;
 use kmend_process::{Command, Output};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +29,8 @@ pub struct Prepared {
     pub database: Database,
     /// The first line of the compiler's `--version`.
     pub compiler_line: String,
+    /// The symbols that vmlinux exports.
+    pub(crate) exported: HashSet<String>,
     /// Whether it was there already.
     pub was_ready: bool,
     make: Make,
@@ -44,12 +48,15 @@ pub fn prepare(target: &Target, progress: Progress<'_>) -> Result<Prepared, Comp
     let tree = target.derived.join("tree");
     let lock = target.derived.join("tree.lock");
     let stored = target.derived.join("database.json");
+    let symvers = fs::read_to_string(&target.symvers).map_err(io_error("read", &target.symvers))?;
+    let exported = || exported_by_vmlinux(&symvers).map(str::to_owned).collect();
     let make =
         Make { tree: tree.clone(), compiler: target.compiler.clone(), release: target.release.clone() };
     let ready = |database, was_ready| Prepared {
         tree: tree.clone(),
         database,
         compiler_line: compiler_line.clone(),
+        exported: exported(),
         was_ready,
         make: make.clone(),
         lock: lock.clone(),

@@ -274,7 +274,7 @@ impl Compile<'_> {
         };
         let plain_stem = self.work.join(format!("{number}-plain"));
         let (sectioned, plain) = rayon::join(
-            || unit::assemble(compiler, unit, &assembly.text, &stem),
+            || unit::sectioned(compiler, unit, &assembly.text, &self.prepared.exported, &stem),
             || unit::plain(compiler, tree, unit, &assembly.text, &plain_stem),
         );
         let objects = Original { plain: plain?, sectioned: sectioned?, read: assembly.read };
@@ -289,7 +289,8 @@ impl Compile<'_> {
             Compiled::Done(assembly) => assembly,
             Compiled::Failed(words) => return Ok(Compiled::Failed(words)),
         };
-        let object = unit::assemble(&self.target.compiler, unit, &assembly.text, &stem)?;
+        let compiler = &self.target.compiler;
+        let object = unit::sectioned(compiler, unit, &assembly.text, &self.prepared.exported, &stem)?;
         Ok(Compiled::Done((object, start.elapsed())))
     }
 

@@ -19,6 +19,8 @@ pub struct Target {
     /// The folder of the build's headers (what `/lib/modules/RELEASE/build` points to): when it holds
     /// `include/generated`, those files are taken as they are and not made again.
     pub headers: Option<PathBuf>,
+    /// What the kernel and its modules export (`Module.symvers`).
+    pub symvers: PathBuf,
     /// The compiler's command, such as `gcc-12`.
     pub compiler: String,
     /// The compiler that built the kernel, as the first line of its `--version` (`CONFIG_CC_VERSION_TEXT`).

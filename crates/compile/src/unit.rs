@@ -1,10 +1,13 @@
 //! Compiling one unit: once to assembly, from which the objects are assembled.
 
 use crate::assembly;
-use crate::database::Unit;
+use crate::database::{Owner, Unit};
 use crate::error::{CompileError, io_error};
+use crate::own_sections::with_own_sections;
 use crate::shadow::dependencies;
+use crate::static_keys::test_keys_of_modules;
 use kmend_process::Command;
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -71,8 +74,25 @@ pub fn to_assembly(
     Ok(Compiled::Done(Assembly { text, read }))
 }
 
+/// The object for the differ: every function and datum in a section of its own, and in a module's unit no jump
+/// labels of a module's keys. `exported` are the symbols that vmlinux exports.
+pub fn sectioned(
+    compiler: &str,
+    unit: &Unit,
+    text: &[u8],
+    exported: &HashSet<String>,
+    stem: &Path,
+) -> Result<Vec<u8>, CompileError> {
+    let text = with_own_sections(text);
+    let text = match unit.owner {
+        Owner::Module { .. } => test_keys_of_modules(&text, |key| exported.contains(key)),
+        Owner::Vmlinux => text,
+    };
+    assemble(compiler, unit, &text, stem)
+}
+
 /// Assembles `text`; `stem` is where to write.
-pub fn assemble(compiler: &str, unit: &Unit, text: &[u8], stem: &Path) -> Result<Vec<u8>, CompileError> {
+fn assemble(compiler: &str, unit: &Unit, text: &[u8], stem: &Path) -> Result<Vec<u8>, CompileError> {
     let (input, output) = (stem.with_extension("s"), stem.with_extension("o"));
     fs::write(&input, text).map_err(io_error("write", &input))?;
     let folder = stem.parent().unwrap_or(Path::new("."));

@@ -13,7 +13,7 @@ use crate::names;
 use crate::pair::Pairing;
 use crate::references::{Reference, Target};
 use crate::runtime;
-use crate::special::Treatment;
+use crate::special::{self, Treatment};
 use kmend_object::{Place, elf};
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeSet, HashSet};
@@ -180,12 +180,16 @@ impl Selector<'_> {
         let treatment = self.patched.treatments[target.section.index()];
         let (name, user) = (self.patched.name(id), self.patched.name(source));
         match target.kind {
-            AtomKind::Function if crate::special::is_start_code(&section.name) => {
+            AtomKind::Function if special::is_start_code(&section.name) => {
                 let why = format!(
                     "{user} needs it, and it lies in {}, which is freed after the start",
                     section.name
                 );
                 self.refuse(id, Code::ChangedInit, &name, why);
+            }
+            AtomKind::Function if section.name == special::TRAMPOLINES => {
+                let why = format!("{user} makes it, and a livepatch cannot define static calls of its own");
+                self.refuse(id, Code::ModuleStaticCall, &name, why);
             }
             AtomKind::Function => {
                 self.selection.new.insert(id);

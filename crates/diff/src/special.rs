@@ -64,6 +64,9 @@ const fn notes(name: &'static str) -> Row {
     row(name, Treatment::Entries { relocations: 1, compared: false })
 }
 
+/// The trampolines that static calls go through (arch/x86/include/asm/static_call.h).
+pub(crate) const TRAMPOLINES: &str = ".static_call.text";
+
 /// The first row that fits decides. The kernel file that defines the section stands behind each.
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
@@ -132,7 +135,7 @@ const TABLE: &[Row] = &[
     row("__bpf_raw_tp_map", Treatment::Registration(Registers::Description)),
     row("_error_injection_whitelist", Treatment::Registration(Registers::Description)),
     row(".static_call_tramp_key", Treatment::Registration(Registers::Description)), // include/linux/static_call.h
-    row(".static_call.text", Treatment::Plain),     // the trampolines that static calls go through
+    row(TRAMPOLINES, Treatment::Plain),
     row(".BTF_ids*", Treatment::Registration(Registers::Description)), // include/linux/btf_ids.h
     // Notes of the toolchain.
     row(".note*", Treatment::Ignored),

@@ -98,8 +98,10 @@ impl Merge<'_, '_> {
                     internal.push(((index, id), target));
                     continue;
                 }
-                self.merged.placed[index][id.index()] = self.plan(unit, id, &reference);
-                if let Some(key) = plan::static_call_key(&reference) {
+                let planned = self.plan(unit, id, &reference);
+                self.merged.placed[index][id.index()] = planned;
+                let is_late = planned.and_then(|id| self.planned(id)?.resolution.waits_for()).is_some();
+                if let Some(key) = plan::static_call_key(&reference).filter(|_| !is_late) {
                     self.plan(unit, id, &key);
                 }
             }
@@ -152,7 +154,11 @@ impl Merge<'_, '_> {
         // The build system would resolve what a module exports and make the livepatch depend on that
         // module, and refuses what is exported to a namespace: both are hidden from it.
         let hidden = key.1 != Resolution::Export && self.input.kernel.exported(name).is_some();
-        let placeholder = if hidden { self.names.take_other(name) } else { self.names.take(name) };
+        let placeholder = match plan::plain_call(name, &key.1) {
+            Some(call) => self.names.take(&call),
+            None if hidden => self.names.take_other(name),
+            None => self.names.take(name),
+        };
         let id = self.merged.object.add_symbol(Symbol::undefined(&placeholder));
         let (name, resolution) = key.clone();
         self.merged.symbols.push(PlannedSymbol { placeholder, name, resolution });

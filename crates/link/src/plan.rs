@@ -79,11 +79,16 @@ pub(crate) fn resolve(
         let why = format!("vmlinux cannot refer to a symbol of the module {}", target.object);
         return Err(Unresolved::new(Code::UnsupportedReference, why));
     }
-    if target.object != VMLINUX && target.name.starts_with(STATIC_CALL_TRAMPOLINE) {
-        let why = format!("the static call belongs to the module {}", target.object);
-        return Err(Unresolved::new(Code::ModuleStaticCall, why));
-    }
     Ok(resolution)
+}
+
+/// A name for a module's static call that objtool does not take for one. It makes an entry of `.static_call_sites` for
+/// each call of what is named like a trampoline (tools/objtool/check.c, `classify_symbols`), and the kernel would
+/// read it before the module's addresses are known. Without an entry the call goes through the trampoline, which
+/// the kernel keeps up to date as well (arch/x86/kernel/static_call.c, `arch_static_call_transform`).
+pub(crate) fn plain_call(name: &str, resolution: &Resolution) -> Option<String> {
+    let call = name.strip_prefix(STATIC_CALL_TRAMPOLINE)?;
+    resolution.waits_for().map(|_| format!("kmend_call_{call}"))
 }
 
 /// The key that belongs to a static call's trampoline: objtool needs its symbol to write

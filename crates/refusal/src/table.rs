@@ -93,7 +93,7 @@ codes! {
     ChangedInit = "0402", Refusal, "changed __init code", "it has already run: make the change in code that runs later";
     NoFentry = "0403", Refusal, "function without an ftrace entry", "it is notrace or noinstr: patch its callers instead";
     ModuleStaticKey = "0404", Refusal, "static key of a module", "use static_key_enabled() in the patched function instead of the jump label";
-    ModuleStaticCall = "0405", Refusal, "static call of a module", "call through the function pointer of the static call's key instead";
+    ModuleStaticCall = "0405", Refusal, "static call of a module", "call through an ordinary function pointer instead";
     UnknownSection = "0406", Refusal, "unknown section refers to a changed function", "kmend does not know how to carry this section over; please report it with the section's name";
     NothingChanges = "0407", Nothing, "nothing changes", "the patch changes no code of this kernel: there is nothing to load";
     ObjectFormat = "0408", Error, "not an object that can be compared", "give x86-64 relocatable ELF objects compiled with -ffunction-sections and -fdata-sections";

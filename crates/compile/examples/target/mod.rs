@@ -17,6 +17,7 @@ pub fn read(arguments: &mut impl Iterator<Item = String>) -> Option<Target> {
         release,
         source,
         config,
+        symvers: headers.join("Module.symvers"),
         headers: headers.is_dir().then_some(headers),
         compiler: arguments.next()?,
         compiler_text: compiler_text.trim_matches('"').to_owned(),

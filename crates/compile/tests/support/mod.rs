@@ -30,10 +30,12 @@ impl Kernel {
         write(&source, "Makefile", &makefile());
         write(folder.path(), "config", "CONFIG_STEP=y\nCONFIG_NAME=\"a b\"\n");
         let version = Command::new("cc").arg("--version").run().unwrap().text();
+        write(folder.path(), "Module.symvers", "0x1\texported_key\tvmlinux\tEXPORT_SYMBOL\t\n");
         let target = Target {
             release: "6.0.0-test".to_owned(),
             config: folder.path().join("config"),
             headers: None,
+            symvers: folder.path().join("Module.symvers"),
             compiler: "cc".to_owned(),
             compiler_text: version.lines().next().unwrap_or_default().to_owned(),
             derived: folder.path().join("derived"),

@@ -135,7 +135,6 @@ pub(crate) fn read_before_modules(section: &Section) -> Option<Code> {
     }
     match section.name.as_str() {
         "__jump_table" => Some(Code::ModuleStaticKey),
-        ".static_call_sites" => Some(Code::ModuleStaticCall),
         // The template of per-CPU data is copied, as are alternatives over the code they replace.
         name if name.starts_with(".data..percpu") => Some(Code::UnsupportedReference),
         name if [".text", ".rodata", ".data", ".altinstr_aux"]

@@ -214,6 +214,23 @@ fn a_static_call_brings_its_key() {
 }
 
 #[test]
+fn a_static_call_of_a_module_is_a_plain_one_to_its_trampoline() {
+    let kernel =
+        Kernel::default().symbol("mod_a", "__SCT__call", &[true]).symbol("mod_a", "__SCK__call", &[true]);
+    let mut unit = Unit::new();
+    let function = unit.function("f", None, Binding::Local);
+    let call = unit.external("__SCT__call");
+    let code = unit.section_of(function);
+    unit.relocate(code, 0, call, -4);
+    let matched = Matched::default();
+    let linked = link(&input(&[unit.input("a.c", "mod_a", &matched)], &kernel)).unwrap();
+    let calls: Vec<_> = linked.symbols.iter().filter(|symbol| symbol.name.contains("call")).collect();
+    let [only] = calls.as_slice() else { panic!("{calls:?}") };
+    assert_eq!((only.placeholder.as_str(), only.name.as_str()), ("kmend_call_call", "__SCT__call"));
+    assert_eq!(only.resolution.waits_for(), Some("mod_a"));
+}
+
+#[test]
 fn a_static_key_of_a_module_is_refused() {
     let kernel = Kernel::default().symbol("mod_a", "key", &[false]);
     for (section, code) in [

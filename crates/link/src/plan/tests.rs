@@ -73,7 +73,7 @@ fn other_units_symbols() {
         // mod_b can be loaded without mod_a, and vmlinux without any.
         ("mod_b", "of_a", "KM0410"),
         (VMLINUX, "of_a", "KM0410"),
-        ("mod_a", "__SCT__call", "KM0405"),
+        ("mod_a", "__SCT__call", "mod_a.__SCT__call,0 with mod_a"),
     ];
     for (owner, name, expect) in cases {
         check(owner, external(name), Matched::default(), &kernel, expect);
