@@ -14,6 +14,9 @@ use std::collections::HashSet;
 use std::fmt;
 use std::mem::discriminant;
 
+/// How many bytes of a constant a reason shows.
+const SHOWN_BYTES: usize = 16;
+
 /// Why a function differs from its original.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "kind")]
@@ -50,11 +53,19 @@ pub enum Reason {
     Content {
         /// What it is.
         name: String,
+        /// The original's bytes from the first that differs, in hexadecimal; empty for code.
+        before: String,
+        /// The patched one's likewise.
+        after: String,
     },
     /// An entry of a table differs.
     Table {
         /// The table's section.
         section: String,
+        /// The original's entry in words; `None` if it has none there.
+        before: Option<String>,
+        /// The patched function's likewise.
+        after: Option<String>,
     },
     /// It calls a changed function that ftrace cannot redirect.
     Callee {
@@ -76,8 +87,8 @@ impl fmt::Display for Reason {
             Reason::Size { before, after } => write!(f, "code, {before} to {after} bytes"),
             Reason::Target { before, after } => write!(f, "relocation target, {before} to {after}"),
             Reason::Text { before, after } => write!(f, "string, {before:?} to {after:?}"),
-            Reason::Content { name } => write!(f, "constant {name}"),
-            Reason::Table { section } => write!(f, "entry of {section}"),
+            Reason::Content { name, .. } => write!(f, "constant {name}"),
+            Reason::Table { section, .. } => write!(f, "entry of {section}"),
             Reason::Callee { name } => write!(f, "calls {name}, which ftrace cannot redirect"),
             Reason::Inlined { callees } => write!(f, "inlined callee {}", callees.join(", ")),
         }
@@ -117,16 +128,24 @@ impl Comparison<'_> {
         }
         let (x, y) = (self.original.masked_bytes(a), self.patched.masked_bytes(b));
         if x.len() != y.len() {
-            return Some(Reason::Content { name: self.patched.name(b) });
+            return Some(self.content_reason(a, b));
         }
         let prefix = before.origin - before.start;
         x.iter().zip(&y).position(|(one, other)| one != other).map(|at| {
             if self.original.section_of(a).is_code() {
                 Reason::Code { offset: (at as u64).saturating_sub(prefix) }
             } else {
-                Reason::Content { name: self.patched.name(b) }
+                self.content_reason(a, b)
             }
         })
+    }
+
+    fn content_reason(&self, a: AtomId, b: AtomId) -> Reason {
+        let (x, y) = (self.original.masked_bytes(a), self.patched.masked_bytes(b));
+        let same = x.iter().zip(&y).take_while(|(one, other)| one == other).count();
+        let shown = if self.patched.section_of(b).is_code() { 0 } else { SHOWN_BYTES };
+        let words = |bytes: &[u8]| hexadecimal(bytes.iter().skip(same).take(shown));
+        Reason::Content { name: self.patched.name(b), before: words(&x), after: words(&y) }
     }
 
     fn differ_in_references(&self, a: AtomId, b: AtomId, assumed: &mut Assumed) -> Option<Reason> {
@@ -182,7 +201,7 @@ impl Comparison<'_> {
                     return Some(self.target_reason(x, y));
                 }
                 self.differ_in_atom(*s, *t, assumed).then(|| match self.patched.atom(*t).kind {
-                    AtomKind::Content => Reason::Content { name: self.patched.name(*t) },
+                    AtomKind::Content => self.content_reason(*s, *t),
                     _ => self.target_reason(x, y),
                 })
             }
@@ -204,14 +223,23 @@ impl Comparison<'_> {
     fn differ_in_entries(&self, a: AtomId, b: AtomId, assumed: &mut Assumed) -> Option<Reason> {
         let (before, after) = (compared_entries(self.original, a), compared_entries(self.patched, b));
         for (&x, &y) in before.iter().zip(&after) {
-            let section = &self.patched.section_of(y).name;
-            if self.original.section_of(x).name != *section || self.differ(x, y, assumed).is_some() {
-                return Some(Reason::Table { section: section.clone() });
+            let same_table = self.original.section_of(x).name == self.patched.section_of(y).name;
+            if !same_table || self.differ(x, y, assumed).is_some() {
+                return Some(self.table_reason(Some(x), Some(y)));
             }
         }
-        let first_odd = before.get(after.len()).map(|&x| self.original.section_of(x));
-        let first_odd = first_odd.or_else(|| after.get(before.len()).map(|&y| self.patched.section_of(y)));
-        first_odd.map(|section| Reason::Table { section: section.name.clone() })
+        let (more, less) = (before.get(after.len()), after.get(before.len()));
+        (more.is_some() || less.is_some()).then(|| self.table_reason(more.copied(), less.copied()))
+    }
+
+    fn table_reason(&self, before: Option<AtomId>, after: Option<AtomId>) -> Reason {
+        let name = |unit: &Unit<'_>, id: AtomId| unit.section_of(id).name.clone();
+        let patched = after.map(|id| name(self.patched, id));
+        Reason::Table {
+            section: patched.or_else(|| before.map(|id| name(self.original, id))).unwrap_or_default(),
+            before: before.map(|id| self.original.entry_in_words(id)),
+            after: after.map(|id| self.patched.entry_in_words(id)),
+        }
     }
 }
 
@@ -228,6 +256,10 @@ fn compared_entries(unit: &Unit<'_>, id: AtomId) -> Vec<AtomId> {
     entries
 }
 
+fn hexadecimal<'a>(bytes: impl Iterator<Item = &'a u8>) -> String {
+    bytes.fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
 impl Unit<'_> {
     /// The atom's bytes with zeroes where relocations (or branches that leave it) fill them.
     pub(crate) fn masked_bytes(&self, id: AtomId) -> Vec<u8> {
@@ -240,6 +272,26 @@ impl Unit<'_> {
             }
         }
         bytes
+    }
+
+    /// A table's entry in words: what it refers to, and its other bytes.
+    fn entry_in_words(&self, id: AtomId) -> String {
+        let atom = self.atom(id);
+        let mut words: Vec<String> =
+            atom.references.iter().map(|reference| self.describe(&reference.target)).collect();
+        let holes = |at: u64| {
+            let covers = |reference: &Reference| {
+                let end = reference.offset.saturating_add(elf::width(reference.kind).unwrap_or(0));
+                (reference.offset..end).contains(&at)
+            };
+            atom.references.iter().any(covers)
+        };
+        let rest = self.bytes(id).iter().zip(0..).filter(|&(_, at)| !holes(at));
+        let rest = hexadecimal(rest.map(|(byte, _)| byte));
+        if !rest.is_empty() {
+            words.push(rest);
+        }
+        words.join(", ")
     }
 
     /// A target in words.

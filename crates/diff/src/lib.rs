@@ -61,9 +61,21 @@ pub struct FunctionChange {
     pub carried: bool,
     /// Why.
     pub reasons: Vec<Reason>,
-    /// Its symbol in the extract.
+    /// Where it stands in the two objects.
+    #[serde(skip)]
+    pub sides: Sides,
+    /// Its symbol in the extract; the null symbol where there is none ([`changed`]).
     #[serde(skip)]
     pub symbol: SymbolId,
+}
+
+/// A function's symbols in the two objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sides {
+    /// In the original; `None` for a new function.
+    pub original: Option<SymbolId>,
+    /// In the patched object.
+    pub patched: SymbolId,
 }
 
 impl Delta {
@@ -81,6 +93,21 @@ impl Delta {
 /// The source function of a symbol: its name without the suffixes of clones and numbers.
 pub fn source_function(symbol: &str) -> String {
     names::root(symbol)
+}
+
+/// A symbol without the numbers that the compiler gave it.
+pub fn base_name(symbol: &str) -> String {
+    names::base(symbol)
+}
+
+/// The functions that differ, whether or not a livepatch can hold the change: to explain a refusal.
+pub fn changed(original: &Object, patched: &Object) -> Vec<FunctionChange> {
+    let (original, patched) = (Unit::of(original).0, Unit::of(patched).0);
+    let pairing = pair::pair(&original, &patched);
+    let comparison = Comparison { original: &original, patched: &patched, pairing: &pairing };
+    let (marks, _) = marks::mark(&comparison, Fentry::IfUsed);
+    let change = |(&id, reasons): (&AtomId, &Vec<Reason>)| comparison.change(id, &marks, reasons.clone());
+    marks.changed.iter().map(change).collect()
 }
 
 /// Compares two objects. All the reasons against a livepatch are returned, not the first.
@@ -102,23 +129,36 @@ pub fn compare(original: &Object, patched: &Object, fentry: Fentry) -> Result<De
         return Err(refusals);
     }
     let (extract, symbols) = extract::extract(&original, &patched, &pairing, &marks, &selection);
-    let change = |id: AtomId, original: Option<String>, reasons: Vec<Reason>| FunctionChange {
-        name: patched.name(id),
-        original,
-        carried: marks.carried.contains(&id),
-        reasons,
-        symbol: symbols[&id],
+    let change = |id: AtomId, reasons: Vec<Reason>| {
+        let change = comparison.change(id, &marks, reasons);
+        FunctionChange { symbol: symbols[&id], ..change }
     };
-    let replaced = |id: AtomId| {
-        let partner = pairing.original(id).filter(|_| !marks.carried.contains(&id));
-        partner.map(|partner| original.name(partner))
-    };
-    let changed = marks.changed.iter().map(|(&id, reasons)| change(id, replaced(id), reasons.clone()));
-    let new = selection.new.iter().map(|&id| change(id, None, vec![Reason::New]));
+    let changed = marks.changed.iter().map(|(&id, reasons)| change(id, reasons.clone()));
+    let new = selection.new.iter().map(|&id| change(id, vec![Reason::New]));
     let functions = changed.chain(new).collect();
     let is_variable = |id: &&AtomId| patched.atom(**id).kind == AtomKind::Variable;
     let variables = selection.kept.iter().filter(is_variable).map(|&id| patched.name(id)).collect();
     Ok(Delta { functions, variables, extract })
+}
+
+impl Comparison<'_> {
+    /// A function of the patched object that is in the livepatch for these reasons, not yet in an extract.
+    fn change(&self, id: AtomId, marks: &marks::Marks, reasons: Vec<Reason>) -> FunctionChange {
+        let partner = self.pairing.original(id);
+        let carried = marks.carried.contains(&id);
+        let symbol = |atom: &atoms::Atom| atom.symbol.unwrap_or(SymbolId::NULL);
+        FunctionChange {
+            name: self.patched.name(id),
+            original: partner.filter(|_| !carried).map(|partner| self.original.name(partner)),
+            carried,
+            reasons,
+            sides: Sides {
+                original: partner.map(|partner| symbol(self.original.atom(partner))),
+                patched: symbol(self.patched.atom(id)),
+            },
+            symbol: SymbolId::NULL,
+        }
+    }
 }
 
 /// Refuses an object whose functions share `.text`: a change of one would move the others.

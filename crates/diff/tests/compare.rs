@@ -357,7 +357,13 @@ fn kept_table_entries_follow_their_function() {
     assert_eq!(&table.data[8..10], &20u16.to_le_bytes());
     assert_eq!(object.symbol(table.relocations[0].symbol).name, "g");
     let delta = diff(&source, &source.replace(".word 10", ".word 11")).unwrap();
-    assert_eq!(delta.functions[0].reasons, [Reason::Table { section: "__bug_table".into() }]);
+    let Reason::Table { section, before: Some(before), after: Some(after) } = &delta.functions[0].reasons[0]
+    else {
+        panic!("{:?}", delta.functions[0].reasons);
+    };
+    assert_eq!(section, "__bug_table");
+    assert!(before.starts_with("f+0x") && before.ends_with(", file, 0a000000"), "{before}");
+    assert_eq!(after.as_str(), before.replace("0a000000", "0b000000"));
 }
 
 #[test]
