@@ -158,6 +158,7 @@ fn build(cache: &Cache, kernel: &Kernel, patch: (String, Vec<u8>)) -> Result<Bui
         name: None,
         replace: false,
         output: output.path().to_owned(),
+        explain: false,
     };
     Ok(kmend_build::build(&request, &|_| {})?)
 }

@@ -8,6 +8,7 @@
 //! writes down what was found in one [`Report`].
 
 mod error;
+mod explain;
 mod pipeline;
 mod report;
 mod units;
@@ -19,6 +20,7 @@ pub use report::{
     SymbolReport, UnitReport,
 };
 
+use kmend_explain::Explanation;
 use kmend_store::{Cache, Kernel};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,6 +40,8 @@ pub struct Request<'a> {
     pub replace: bool,
     /// The folder for `livepatch-NAME.ko` and `NAME.json`.
     pub output: PathBuf,
+    /// Whether to explain the changed functions.
+    pub explain: bool,
 }
 
 /// Builds a livepatch module, or says why that cannot be done: all the reasons, in the report.
@@ -69,6 +73,8 @@ pub enum Stage {
     Match,
     /// Original and patched objects are compared.
     Diff,
+    /// The changed functions are disassembled and set side by side, if that is asked for.
+    Explain,
     /// Symbols are planned and the objects merged.
     Link,
     /// objtool and the kernel's build system make the module.
@@ -80,6 +86,9 @@ pub enum Stage {
 pub struct Built {
     /// What was found. If it has no refusals and a module, the module was written.
     pub report: Report,
+    /// Why each function is in the livepatch, if that was asked for and it came to comparing functions. Where the
+    /// livepatch was refused, the functions that differ.
+    pub explanation: Option<Explanation>,
     /// `livepatch-NAME.ko`, if one was made.
     pub module: Option<PathBuf>,
     /// `NAME.json`.

@@ -1,12 +1,14 @@
 //! The stages in their order.
 
 use crate::error::{BuildError, io_error};
+use crate::explain;
 use crate::report::{
     KernelReport, ModuleReport, Note, PatchReport, RefusalReport, Report, SCHEMA, SymbolReport, UnitReport,
 };
 use crate::units::{self, Proof, ProvenUnit};
 use crate::{Built, Event, Request, Stage};
 use kmend_compile::{Failure, Outcome, PatchFile, Prepared, Target};
+use kmend_explain::Explanation;
 use kmend_kernel::{Image, KernelError, ModuleTree};
 use kmend_link::{BuiltModule, LinkInput, Linked, Paths, Resolution, TargetKernel, UnitInput};
 use kmend_refusal::{Code, Refusal};
@@ -24,6 +26,7 @@ pub(crate) struct Pipeline<'a> {
     events: &'a (dyn Fn(Event) + Sync),
     times: Vec<(Stage, Duration)>,
     report: Report,
+    explanation: Option<Explanation>,
 }
 
 /// How a pipeline ends before there is a module.
@@ -40,7 +43,7 @@ impl<E: Into<BuildError>> From<E> for Stop {
 
 impl<'a> Pipeline<'a> {
     pub(crate) fn new(request: &'a Request<'a>, events: &'a (dyn Fn(Event) + Sync)) -> Self {
-        Pipeline { request, events, times: Vec::new(), report: empty_report(request) }
+        Pipeline { request, events, times: Vec::new(), report: empty_report(request), explanation: None }
     }
 
     pub(crate) fn run(mut self) -> Result<Built, BuildError> {
@@ -71,7 +74,7 @@ impl<'a> Pipeline<'a> {
         let (outcome, facts) = self.compile(&target, &prepared, scratch.path())?;
         let facts = facts?;
         self.check_kernel(&facts.image)?;
-        let proven = self.prove_and_compare(&outcome, &facts)?;
+        let proven = self.prove_and_compare(&outcome, &prepared, &facts)?;
         let linked = self.link(&proven, &facts)?;
         let module = self.make_module(&linked, &scratch.path().join("module"))?;
         self.describe(&linked, &module);
@@ -134,7 +137,12 @@ impl<'a> Pipeline<'a> {
         Ok(())
     }
 
-    fn prove_and_compare(&mut self, outcome: &Outcome, facts: &Facts) -> Result<Vec<ProvenUnit>, Stop> {
+    fn prove_and_compare(
+        &mut self,
+        outcome: &Outcome,
+        prepared: &Prepared,
+        facts: &Facts,
+    ) -> Result<Vec<ProvenUnit>, Stop> {
         let matches: Vec<_> = self.timed(Stage::Match, |_| {
             let prove = |unit| units::prove(unit, &facts.image, facts.modules.as_ref());
             outcome.units.par_iter().map(prove).collect::<Result<Vec<_>, BuildError>>()
@@ -144,6 +152,11 @@ impl<'a> Pipeline<'a> {
             let compare = |(unit, matched)| units::compare(unit, matched);
             pairs.into_par_iter().map(compare).collect::<Result<Vec<_>, BuildError>>()
         })?;
+        if self.request.explain {
+            let tree = &prepared.tree;
+            let explained = self.timed(Stage::Explain, |_| explain::explain(outcome, &results, tree));
+            self.explanation = Some(explained?);
+        }
         let (mut proven, mut refusals) = (Vec::new(), Vec::new());
         for result in results {
             match result {
@@ -238,7 +251,13 @@ impl<'a> Pipeline<'a> {
             .map_err(io_error("write", &json))?;
         text.push(b'\n');
         write_whole(&json, &text)?;
-        Ok(Built { report: self.report, module: module.map(|_| file), json, times: self.times })
+        Ok(Built {
+            report: self.report,
+            explanation: self.explanation,
+            module: module.map(|_| file),
+            json,
+            times: self.times,
+        })
     }
 
     /// Runs a stage, tells of its begin and end, and keeps its time.

@@ -80,7 +80,7 @@ pub(crate) fn compare(unit: &CompiledUnit, matched: Option<Matched>) -> Result<U
     Ok(Err(refusals))
 }
 
-fn parse(source: &str, bytes: &[u8]) -> Result<Object, BuildError> {
+pub(crate) fn parse(source: &str, bytes: &[u8]) -> Result<Object, BuildError> {
     Object::parse(bytes).map_err(|error| BuildError::Object { unit: source.to_owned(), source: error })
 }
 
@@ -123,7 +123,7 @@ impl Locate for Proof<'_> {
 }
 
 /// Why a function changed. If the patch does not touch its source, the compiler put one into it that it does.
-fn reasons(function: &FunctionChange, touched: &BTreeSet<String>) -> Vec<Reason> {
+pub(crate) fn reasons(function: &FunctionChange, touched: &BTreeSet<String>) -> Vec<Reason> {
     let mut reasons = function.reasons.clone();
     let is_called = reasons.iter().any(|reason| matches!(reason, Reason::Callee { .. }));
     let own = touched.contains(&kmend_diff::source_function(&function.name));

@@ -8,6 +8,7 @@
 
 mod arguments;
 mod commands;
+mod explanation;
 mod failure;
 mod kernel_choice;
 mod output;

@@ -10,7 +10,7 @@ pub(crate) const DIM: Style = Style::new().dimmed();
 pub(crate) const GREEN: Style = AnsiColor::Green.on_default();
 pub(crate) const YELLOW: Style = AnsiColor::Yellow.on_default();
 pub(crate) const CYAN: Style = AnsiColor::Cyan.on_default();
-const RED: Style = AnsiColor::Red.on_default();
+pub(crate) const RED: Style = AnsiColor::Red.on_default();
 
 /// A text in a style. Where the stream takes no colours they are left out when it is printed.
 pub(crate) fn paint(style: Style, text: impl std::fmt::Display) -> String {

@@ -10,7 +10,14 @@ use crate::lexer::{Conditional, line_starts};
 
 /// The patched text with line directives.
 pub fn with_line_numbers(lines: &[Line]) -> Vec<u8> {
+    numbered(lines).0
+}
+
+/// The text with line directives, and the number that each line has for the compiler. (It is not known for lines in
+/// a group that is skipped, which give no code, nor behind one up to the next directive.)
+pub fn numbered(lines: &[Line]) -> (Vec<u8>, Vec<u32>) {
     let starts = line_starts(lines.iter().map(|line| line.bytes.as_slice()));
+    let mut numbers = Vec::with_capacity(lines.len());
     let mut text = Vec::with_capacity(lines.iter().map(|line| line.bytes.len() + 1).sum());
     // The number that the compiler gives to the next line.
     let mut number = 1u32;
@@ -40,9 +47,10 @@ pub fn with_line_numbers(lines: &[Line]) -> Vec<u8> {
             None => {}
         }
         text.extend_from_slice(&line.bytes);
+        numbers.push(number);
         number = number.saturating_add(1);
     }
-    text
+    (text, numbers)
 }
 
 #[cfg(test)]
@@ -68,6 +76,7 @@ mod tests {
         let mut lines = original_lines(b"int a;\nint b;\nint c;\n");
         lines.insert(1, added("int x;\n"));
         check(&lines, "int a;\nint x;\n#line 2\nint b;\nint c;\n");
+        assert_eq!(numbered(&lines).1, [1, 2, 2, 3]);
         let mut lines = original_lines(b"int a;\nint b;\nint c;\n");
         lines.remove(1);
         check(&lines, "int a;\n#line 3\nint c;\n");
@@ -85,6 +94,7 @@ mod tests {
         let mut lines = original_lines(b"f(a,\n  b,\n  c);\nint d;\n");
         lines.insert(1, added("  x,\n"));
         check(&lines, "f(a,\n  x,\n  b,\n  c);\n#line 4\nint d;\n");
+        assert_eq!(numbered(&lines).1, [1, 2, 3, 4, 4], "as the compiler counts");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::classify::runs_elsewhere;
 use crate::database::Unit;
 use crate::edits::{Edits, edit};
 use crate::error::{CompileError, Failure, io_error};
-use crate::lines::with_line_numbers;
+use crate::lines::{numbered, with_line_numbers};
 use crate::patch::PatchFile;
 use crate::prepare::Prepared;
 use crate::shadow::Shadow;
@@ -69,6 +69,9 @@ pub struct Outcome {
     /// The functions whose source the patches touch, by their names there. A hint that explains: a function that
     /// changed and is not among them changed because of one that is.
     pub touched: BTreeSet<String>,
+    /// The lines of the patched files by their paths, each with the number that the compiler has for it. Where a patch
+    /// adds lines, more than one has the same.
+    pub lines: BTreeMap<String, Vec<(u32, Vec<u8>)>>,
     /// What is worth telling.
     pub notes: Vec<Note>,
 }
@@ -121,10 +124,19 @@ pub fn patch_and_compile(
     if refusals.is_empty() {
         let lines = edits.files.values().filter_map(|file| file.lines.as_deref());
         let touched = lines.flat_map(touched_functions).collect();
-        Ok(Outcome { units: done, touched, notes: edits.notes })
+        Ok(Outcome { units: done, touched, lines: compiled_lines(&edits), notes: edits.notes })
     } else {
         Err(Failure::Refused { refusals })
     }
+}
+
+fn compiled_lines(edits: &Edits) -> BTreeMap<String, Vec<(u32, Vec<u8>)>> {
+    let numbered = |lines: &[crate::apply::Line]| {
+        let numbers = numbered(lines).1;
+        numbers.into_iter().zip(lines.iter().map(|line| line.bytes.clone())).collect()
+    };
+    let files = edits.files.iter();
+    files.filter_map(|(path, file)| Some((path.clone(), numbered(file.lines.as_deref()?)))).collect()
 }
 
 fn joined(lines: &[crate::apply::Line]) -> Vec<u8> {

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 
 /// Types, and the source line of every instruction. What is left out (which variable lives where at which
-/// instruction, columns, statement boundaries) nothing asks for, and it takes longer than all the rest; code is
+/// instruction, statement boundaries) nothing asks for, and it takes longer than all the rest; code is
 /// the same with and without (gcc's manual: -fcompare-debug).
 const DEBUG_INFORMATION: &[&str] = &[
     "-gdwarf-5",
@@ -21,7 +21,6 @@ const DEBUG_INFORMATION: &[&str] = &[
     "-fno-var-tracking-assignments",
     "-gno-variable-location-views",
     "-gno-statement-frontiers",
-    "-gno-column-info",
 ];
 
 /// How many of the compiler's lines a failure keeps.

@@ -5,6 +5,8 @@ use serde::Serialize;
 
 /// How many unchanged instructions are shown before and after a difference.
 pub(crate) const CONTEXT: usize = 3;
+/// How many differing rows an excerpt has at most.
+const LONGEST_EXCERPT: usize = 10;
 
 /// Why each function is in a livepatch.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -30,6 +32,9 @@ pub struct Function {
     pub causes: Vec<Cause>,
     /// The first difference with some lines of context; empty where no instruction differs, and for new functions.
     pub first: Vec<Row>,
+    /// The first difference at a source line that the patch touches, if that is another one: what comes before it are
+    /// the compiler's consequences, such as other registers.
+    pub first_touched: Vec<Row>,
     /// Its code: the function itself, then the parts that the compiler put elsewhere.
     pub pieces: Vec<Piece>,
 }
@@ -84,6 +89,8 @@ pub struct Place {
     pub line: u32,
     /// The line's text. More than one where the patch adds lines: they share numbers with those that they push down.
     pub text: Vec<String>,
+    /// Whether the patch touches it: the other side has no such line of this number.
+    pub touched: bool,
 }
 
 /// A function's body, or a part of it that the compiler put elsewhere (`.cold`).
@@ -145,16 +152,40 @@ pub struct Instruction {
     pub place: Option<Place>,
 }
 
-/// The first stretch with a difference, cut down to the first difference in it.
-pub(crate) fn first_difference(pieces: &[Piece]) -> Vec<Row> {
+/// The first difference, and the first at a line that the patch touches unless that is the same; each with context.
+pub(crate) fn first_differences(pieces: &[Piece]) -> (Vec<Row>, Vec<Row>) {
     let is_compared = |piece: &&Piece| piece.original > 0 && piece.patched > 0;
-    let rows = pieces.iter().filter(is_compared).flat_map(|piece| &piece.stretches).find_map(|stretch| {
-        let Stretch::Differs { rows, .. } = stretch else { return None };
-        Some(rows)
-    });
-    let Some(rows) = rows else { return Vec::new() };
-    let start = rows.iter().take_while(|row| !row.differs).count();
-    let length = rows[start..].iter().take_while(|row| row.differs).take(3 * CONTEXT).count();
-    let end = start + length;
-    rows.iter().take((end + CONTEXT).min(rows.len())).cloned().collect()
+    let stretches = pieces.iter().filter(is_compared).flat_map(|piece| &piece.stretches);
+    let differing: Vec<&Vec<Row>> = stretches
+        .filter_map(|stretch| match stretch {
+            Stretch::Differs { rows, .. } => Some(rows),
+            Stretch::Same { .. } => None,
+        })
+        .collect();
+    let excerpt = |wanted: fn(&Row) -> bool| {
+        differing.iter().find_map(|rows| excerpt(rows, rows.iter().position(wanted)?)).unwrap_or_default()
+    };
+    let (first, touched) = (excerpt(|row| row.differs), excerpt(Row::is_touched));
+    let is_in_first = touched.iter().find(|row| row.is_touched()).is_none_or(|row| first.contains(row));
+    (first, if is_in_first { Vec::new() } else { touched })
+}
+
+/// The differing rows from one on, not too many, with context.
+fn excerpt(rows: &[Row], at: usize) -> Option<Vec<Row>> {
+    let length = rows.get(at..)?.iter().take_while(|row| row.differs).take(LONGEST_EXCERPT).count();
+    let after = rows.get(at + length..)?.iter().take_while(|row| !row.differs).take(CONTEXT).count();
+    let end = at + length + after;
+    rows.get(at.saturating_sub(CONTEXT)..end).map(<[Row]>::to_vec)
+}
+
+impl Row {
+    /// Whether it differs and one of its instructions is from a line that the patch touches.
+    pub fn is_touched(&self) -> bool {
+        let of_touched = |side: &Option<Instruction>| {
+            side.as_ref()
+                .and_then(|instruction| instruction.place.as_ref())
+                .is_some_and(|place| place.touched)
+        };
+        self.differs && (of_touched(&self.original) || of_touched(&self.patched))
+    }
 }

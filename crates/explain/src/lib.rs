@@ -60,10 +60,11 @@ pub struct Explainer {
 impl Explainer {
     /// Explains the functions of a unit.
     pub fn add(&mut self, unit: &Unit<'_>) {
-        let original = Side::new(unit.original, unit.sources.original);
-        let patched = Side::new(unit.patched, unit.sources.patched);
+        let original = Side::new(unit.original, unit.sources.original, unit.sources.patched);
+        let patched = Side::new(unit.patched, unit.sources.patched, unit.sources.original);
         for change in unit.functions {
             let pieces = align::pieces(&original, &patched, change, &mut self.room);
+            let (first, first_touched) = explanation::first_differences(&pieces);
             self.functions.push(Function {
                 unit: unit.source.to_owned(),
                 object: unit.object.to_owned(),
@@ -71,7 +72,8 @@ impl Explainer {
                 original: original.name(change.sides.original),
                 status: Status::of(change),
                 causes: cause::causes(&patched, change, unit.functions),
-                first: explanation::first_difference(&pieces),
+                first,
+                first_touched,
                 pieces,
             });
         }

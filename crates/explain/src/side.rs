@@ -13,6 +13,8 @@ pub(crate) struct Side<'a> {
     relocations: Vec<Vec<&'a Relocation>>,
     lines: Lines,
     files: Files<'a>,
+    /// The other side's.
+    others: Files<'a>,
 }
 
 /// A range of a code section.
@@ -27,7 +29,7 @@ pub(crate) struct Range {
 }
 
 impl<'a> Side<'a> {
-    pub(crate) fn new(object: &'a Object, read: Read<'a>) -> Self {
+    pub(crate) fn new(object: &'a Object, read: Read<'a>, other: Read<'a>) -> Self {
         let mut symbols = vec![Vec::new(); object.sections.len()];
         for id in object.symbol_ids() {
             let symbol = object.symbol(id);
@@ -47,7 +49,14 @@ impl<'a> Side<'a> {
             list
         };
         let relocations = object.sections.iter().map(sorted).collect();
-        Side { object, symbols, relocations, lines: Lines::read(object), files: Files::new(read) }
+        Side {
+            object,
+            symbols,
+            relocations,
+            lines: Lines::read(object),
+            files: Files::new(read),
+            others: Files::new(other),
+        }
     }
 
     pub(crate) fn name(&self, symbol: Option<SymbolId>) -> Option<String> {
@@ -102,6 +111,6 @@ impl<'a> Side<'a> {
     /// The source line of the code at a place.
     pub(crate) fn place(&self, section: SectionId, offset: u64) -> Option<Place> {
         let line = self.lines.at(section, offset)?;
-        Some(self.files.place(line.file, line.number, line.column))
+        Some(self.files.place(line.file, line.number, line.column, &self.others))
     }
 }

@@ -52,10 +52,8 @@ impl<'a> Files<'a> {
     }
 
     /// A place with its text. Of several lines with one number those are taken that have a word at the column.
-    pub(crate) fn place(&self, file: &str, line: u32, column: Option<u32>) -> Place {
-        let mut known = self.known.borrow_mut();
-        let lines = known.entry(file.to_owned()).or_insert_with(|| self.load(file));
-        let mut text = lines.as_ref().and_then(|lines| lines.get(&line)).cloned().unwrap_or_default();
+    pub(crate) fn place(&self, file: &str, line: u32, column: Option<u32>, others: &Files<'_>) -> Place {
+        let mut text = self.text(file, line);
         if let (Some(column), 2..) = (column, text.len()) {
             let fitting: Vec<String> =
                 text.iter().filter(|line| begins_a_word(line, column)).cloned().collect();
@@ -63,7 +61,19 @@ impl<'a> Files<'a> {
                 text = fitting;
             }
         }
-        Place { file: visible(file), line, text }
+        let other = others.text(file, line);
+        let touched = text.iter().any(|line| !other.contains(line));
+        Place { file: visible(file), line, text, touched }
+    }
+
+    /// The lines of a number.
+    fn text(&self, file: &str, line: u32) -> Vec<String> {
+        let mut known = self.known.borrow_mut();
+        if !known.contains_key(file) {
+            known.insert(file.to_owned(), self.load(file));
+        }
+        let lines = known.get(file).and_then(Option::as_ref);
+        lines.and_then(|lines| lines.get(&line)).cloned().unwrap_or_default()
     }
 
     fn load(&self, file: &str) -> File {
@@ -100,11 +110,16 @@ mod tests {
             (file == "a.c")
                 .then(|| vec![line(1, "int f(void)"), line(2, "\tif (x)"), line(2, "\t\treturn\u{202e};")])
         };
-        let files = Files::new(&read);
-        assert_eq!(files.place("a.c", 2, Some(3)).text, ["\t\treturn\\u{202e};"]);
-        assert_eq!(files.place("a.c", 2, Some(2)).text, ["\tif (x)"]);
-        assert_eq!(files.place("a.c", 2, None).text.len(), 2, "not known which");
-        assert_eq!(files.place("a.c", 2, Some(99)).text.len(), 2);
-        assert!(files.place("b.c", 2, None).text.is_empty() && files.place("a.c", 9, None).text.is_empty());
+        let other = |_: &str| Some(vec![line(2, "\tif (x)")]);
+        let (files, others) = (Files::new(&read), Files::new(&other));
+        let place = |file: &str, line, column| files.place(file, line, column, &others);
+        let added = place("a.c", 2, Some(3));
+        assert_eq!(added.text, ["\t\treturn\\u{202e};"]);
+        let kept = place("a.c", 2, Some(2));
+        assert_eq!(kept.text, ["\tif (x)"]);
+        assert!(added.touched && !kept.touched);
+        assert_eq!(place("a.c", 2, None).text.len(), 2, "not known which");
+        assert_eq!(place("a.c", 2, Some(99)).text.len(), 2);
+        assert!(place("b.c", 2, None).text.is_empty() && place("a.c", 9, None).text.is_empty());
     }
 }

@@ -113,6 +113,7 @@ fn build(bench: &Bench, kernel: &Kernel, group: &Group) -> Result<Report> {
         name: Some(group.area.to_owned()),
         replace: false,
         output: folder.path().to_owned(),
+        explain: false,
     };
     Ok(kmend_build::build(&request, &|_| {})?.report)
 }

@@ -38,6 +38,7 @@ fn build(bench: &Bench, kernel: &Kernel, case: &Case, patch: &Patch, output: &Pa
         name: Some(case.name.clone()),
         replace: false,
         output: output.to_owned(),
+        explain: false,
     };
     Ok(kmend_build::build(&request, &|_| {})?)
 }

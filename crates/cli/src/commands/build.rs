@@ -5,12 +5,14 @@ mod report;
 use super::kernel::OwnKernel;
 use super::prove::{self, Checks};
 use crate::arguments;
+use crate::explanation;
 use crate::failure::{End, Failure};
 use crate::kernel_choice;
 use crate::output::{self, Output};
 use crate::progress::Progress;
 use clap::Args;
 use kmend_build::{Built, Event, RefusalReport, Report, Request, Stage};
+use kmend_explain::Explanation;
 use kmend_refusal::Code;
 use kmend_store::{Cache, Kernel};
 use kmend_vm::ProofReport;
@@ -70,12 +72,24 @@ pub(crate) struct Build {
     prove: bool,
     #[command(flatten)]
     checks: Checks,
+    #[command(flatten)]
+    explain: Explain,
+}
+
+/// What is told beside the report.
+#[derive(Debug, Args)]
+struct Explain {
+    /// Print for each function why it is in the livepatch: the first instruction that differs, disassembled before and
+    /// after, with the source lines. With --json all instructions that differ
+    #[arg(long)]
+    explain: bool,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   kmend build fix.patch
   kmend build fix.patch --kernel 6.1.0-56-cloud-amd64 -o out --prove
+  kmend build fix.patch --explain
   kmend build 0001-first.patch 0002-second.patch --name both --no-replace
   kmend build fix.patch --prove --before 'grep -q Chunk /proc/meminfo' --after 'grep -q CHUNK /proc/meminfo'
   kmend build fix.patch --source ~/linux --config ~/linux/.config --image ~/linux/vmlinux";
@@ -87,6 +101,8 @@ struct Run<'a> {
     report: &'a Report,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<&'a Explanation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     proof: Option<ProofReport>,
 }
@@ -104,10 +120,15 @@ impl Build {
             name: self.name.clone(),
             replace: !self.no_replace,
             output: self.output.clone(),
+            explain: self.explain.explain,
         };
         let built = build(&request)?;
+        let explanation = built.explanation.as_ref().filter(|_| self.explain.explain);
         if !output.is_json() {
             output.text(&report::text(&built))?;
+            if let Some(explanation) = explanation {
+                output.text(&explanation::text(explanation))?;
+            }
             output::reasons(&built.report.refusals);
         }
         let proof = match &built.module {
@@ -117,7 +138,8 @@ impl Build {
         match &proof {
             Some(proof) if !output.is_json() => output.text(&prove::text(proof))?,
             _ if output.is_json() => {
-                let run = Run { report: &built.report, path: built.module.as_deref(), proof };
+                let (report, path) = (&built.report, built.module.as_deref());
+                let run = Run { report, path, explanation, proof };
                 output.result(&run, |_| String::new())?;
             }
             _ => {}
@@ -182,6 +204,7 @@ fn stage_name(stage: Stage) -> &'static str {
         Stage::Compile => "compile",
         Stage::Match => "match",
         Stage::Diff => "diff",
+        Stage::Explain => "explain",
         Stage::Link => "link",
         Stage::Module => "module",
     }

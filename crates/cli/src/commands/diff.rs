@@ -1,10 +1,12 @@
 //! `kmend diff`
 
+use crate::explanation;
 use crate::failure::{End, Failure};
 use crate::output::Output;
 use crate::style::{CYAN, GREEN, YELLOW, paint};
 use clap::Args;
 use kmend_diff::{Delta, Fentry, FunctionChange};
+use kmend_explain::{Explainer, Explanation, NumberedLine, Sources, Unit};
 use kmend_object::Object;
 use kmend_refusal::Code;
 use serde::Serialize;
@@ -31,6 +33,10 @@ pub(crate) struct Diff {
     /// The object of the patched source
     #[arg(value_name = "PATCHED.o")]
     patched: PathBuf,
+    /// Print for each function the first instruction that differs, disassembled before and after, with the source lines
+    /// if the objects have debug information (-g) and the sources are where they were compiled
+    #[arg(long)]
+    explain: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -44,6 +50,8 @@ Example:
 struct Difference<'a> {
     functions: &'a [FunctionChange],
     variables: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<Explanation>,
 }
 
 impl Diff {
@@ -54,8 +62,11 @@ impl Diff {
             let why = "every function and all data are the same in both objects";
             return Err(Failure::new(Code::NothingChanges, "", why));
         }
-        let difference = Difference { functions: &delta.functions, variables: &delta.variables };
-        output.result(&difference, |_| text(&delta))?;
+        let explanation = self.explain.then(|| explain(&original, &patched, &delta));
+        let difference = Difference { functions: &delta.functions, variables: &delta.variables, explanation };
+        output.result(&difference, |difference| {
+            text(&delta) + &difference.explanation.as_ref().map(explanation::text).unwrap_or_default()
+        })?;
         Ok(if delta.is_empty() { End::Nothing } else { End::Done })
     }
 }
@@ -63,6 +74,20 @@ impl Diff {
 fn read(path: &Path) -> Result<Object, Failure> {
     let bytes = std::fs::read(path).map_err(|error| Failure::io(path, &error))?;
     Object::parse(&bytes).map_err(|error| Failure::about(path.display().to_string(), &error))
+}
+
+fn explain(original: &Object, patched: &Object, delta: &Delta) -> Explanation {
+    let read = |file: &str| Some(NumberedLine::of_file(&std::fs::read(file).ok()?));
+    let mut explainer = Explainer::default();
+    explainer.add(&Unit {
+        source: "",
+        object: "",
+        original,
+        patched,
+        functions: &delta.functions,
+        sources: Sources { original: &read, patched: &read },
+    });
+    explainer.finish()
 }
 
 fn text(delta: &Delta) -> String {
