@@ -122,6 +122,7 @@ impl Unit {
             original: original.map(str::to_owned),
             carried: false,
             reasons: Vec::new(),
+            sides: kmend_diff::Sides { original: None, patched: SymbolId::NULL },
             symbol,
         });
         symbol
