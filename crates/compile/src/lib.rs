@@ -30,6 +30,7 @@ mod nearest;
 mod own_sections;
 mod patch;
 mod prepare;
+mod reverse;
 mod session;
 mod shadow;
 mod shell;
@@ -41,8 +42,10 @@ mod unit;
 
 pub use database::{Database, ObjtoolArguments, Owner, Unit};
 pub use error::{CompileError, Failure};
+pub use lexer::{Conditional, LineStart, line_starts};
 pub use patch::PatchFile;
 pub use prepare::{Prepared, prepare};
+pub use reverse::{applies, reversed};
 pub use session::{CompiledUnit, Note, Outcome, Times, patch_and_compile};
 pub use target::{Progress, Target};
 
@@ -50,6 +53,10 @@ pub use target::{Progress, Target};
 pub mod foreign {
     /// Parses `bytes` as a patch, applies it to `file` under whatever names it gives, and numbers the lines.
     pub fn patch_round(bytes: &[u8], file: &[u8]) {
+        let patch = crate::PatchFile { name: "fuzz.patch".to_owned(), bytes: bytes.to_vec() };
+        if let Ok(reversed) = crate::reversed(&patch) {
+            crate::session::fuzz_round(&reversed.bytes, file);
+        }
         crate::session::fuzz_round(bytes, file);
     }
 

@@ -292,7 +292,7 @@ fn is_extended_header(line: &[u8]) -> bool {
 }
 
 /// Start and count of both sides of `@@ -START[,COUNT] +START[,COUNT] @@`.
-fn ranges(header: &str) -> Option<((u32, u32), (u32, u32))> {
+pub fn ranges(header: &str) -> Option<((u32, u32), (u32, u32))> {
     let (ranges, _) = header.strip_prefix("@@ -")?.split_once(" @@")?;
     let (old, new) = ranges.split_once(" +")?;
     let range = |text: &str| -> Option<(u32, u32)> {

@@ -143,7 +143,7 @@ fn joined(lines: &[crate::apply::Line]) -> Vec<u8> {
     lines.iter().flat_map(|line| line.bytes.iter().copied()).collect()
 }
 
-fn read_file(tree: &Path, path: &str) -> io::Result<Option<Vec<u8>>> {
+pub(crate) fn read_file(tree: &Path, path: &str) -> io::Result<Option<Vec<u8>>> {
     match fs::read(tree.join(path)) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {

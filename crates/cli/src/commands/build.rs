@@ -12,6 +12,7 @@ use crate::output::{self, Output};
 use crate::progress::Progress;
 use clap::Args;
 use kmend_build::{Built, Event, RefusalReport, Report, Request, Stage};
+use kmend_compile::PatchFile;
 use kmend_explain::Explanation;
 use kmend_refusal::Code;
 use kmend_store::{Cache, Kernel};
@@ -37,9 +38,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Build {
-    /// Unified diffs, as `git diff` or `diff -u` writes them
-    #[arg(value_name = "FIX.patch", required = true)]
-    patches: Vec<PathBuf>,
+    #[command(flatten)]
+    patches: Patches,
     /// The release of a kernel in the cache
     #[arg(long, value_name = "RELEASE")]
     kernel: Option<String>,
@@ -85,11 +85,23 @@ struct Explain {
     explain: bool,
 }
 
+/// What is built.
+#[derive(Debug, Args)]
+struct Patches {
+    /// Unified diffs, as `git diff` or `diff -u` writes them
+    #[arg(value_name = "FIX.patch", required = true)]
+    files: Vec<PathBuf>,
+    /// Undo the patches instead of applying them, the last one first
+    #[arg(short = 'R', long)]
+    reverse: bool,
+}
+
 const EXAMPLES: &str = "\
 Examples:
   kmend build fix.patch
   kmend build fix.patch --kernel 6.1.0-56-cloud-amd64 -o out --prove
   kmend build fix.patch --explain
+  kmend build --reverse bad-change.patch
   kmend build 0001-first.patch 0002-second.patch --name both --no-replace
   kmend build fix.patch --prove --before 'grep -q Chunk /proc/meminfo' --after 'grep -q CHUNK /proc/meminfo'
   kmend build fix.patch --source ~/linux --config ~/linux/.config --image ~/linux/vmlinux";
@@ -110,7 +122,7 @@ struct Run<'a> {
 impl Build {
     pub(crate) fn run(self, output: &mut Output) -> Result<End, Failure> {
         self.require_proof_for_checks()?;
-        let patches = self.read_patches()?;
+        let patches = self.patches.read()?;
         let cache = Cache::open()?;
         let kernel = self.kernel(&cache)?;
         let request = Request {
@@ -155,15 +167,6 @@ impl Build {
         Err(Failure::new(Code::Usage, "", why))
     }
 
-    fn read_patches(&self) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-        let read = |path: &PathBuf| {
-            let bytes = std::fs::read(path).map_err(|error| Failure::io(path, &error))?;
-            let name = path.file_name().unwrap_or(path.as_os_str());
-            Ok((name.to_string_lossy().into_owned(), bytes))
-        };
-        self.patches.iter().map(read).collect()
-    }
-
     fn kernel(&self, cache: &Cache) -> Result<Kernel, Failure> {
         let (Some(source), Some(config), Some(image)) = (&self.source, &self.config, &self.image) else {
             return kernel_choice::choose(cache, self.kernel.as_deref());
@@ -176,6 +179,25 @@ impl Build {
             release: None,
         };
         own.import(cache)
+    }
+}
+
+impl Patches {
+    fn read(&self) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+        let read = |path: &PathBuf| {
+            let bytes = std::fs::read(path).map_err(|error| Failure::io(path, &error))?;
+            let name = path.file_name().unwrap_or(path.as_os_str());
+            let patch = PatchFile { name: name.to_string_lossy().into_owned(), bytes };
+            if self.reverse {
+                return kmend_compile::reversed(&patch).map_err(|refusal| Failure::refused(vec![refusal]));
+            }
+            Ok(patch)
+        };
+        let mut patches: Vec<PatchFile> = self.files.iter().map(read).collect::<Result<_, Failure>>()?;
+        if self.reverse {
+            patches.reverse();
+        }
+        Ok(patches.into_iter().map(|patch| (patch.name, patch.bytes)).collect())
     }
 }
 

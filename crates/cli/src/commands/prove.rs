@@ -8,7 +8,7 @@ use clap::Args;
 use kmend_kernel::ModuleTree;
 use kmend_refusal::{Code, Refusal};
 use kmend_store::{Cache, Kernel};
-use kmend_vm::{Accelerator, Proof, ProofReport, StepOutcome};
+use kmend_vm::{Accelerator, Presence, Proof, ProofReport, StepOutcome};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,7 +19,8 @@ use std::time::Duration;
 /// works), loads the module, unloads it, and does both again. An oops, a warning, a lockup or a hang of the guest fails
 /// the proof, and the end of its console is shown. This machine's own kernel is not touched, and root is not needed.
 ///
-/// Modules that the livepatch patches are loaded before it, with all that they depend on.
+/// Modules that the livepatch patches are loaded before it, with all that they depend on; if the guest cannot start one
+/// (its device is missing), after it, which shows that the livepatch takes the module.
 ///
 /// qemu-system-x86 and busybox-static must be installed.
 #[derive(Debug, Args)]
@@ -92,7 +93,10 @@ pub(crate) fn prove(
         return Err(Failure::new(Code::WrongKernel, livepatch.display().to_string(), why));
     }
     let mut proof = Proof::new(&kernel.image, livepatch);
-    proof.modules = load_order(kernel, inspection.modules().iter().chain(&checks.modules))?;
+    let wanted: Vec<String> = inspection.modules().iter().chain(&checks.modules).cloned().collect();
+    if !wanted.is_empty() {
+        proof.modules = ModuleTree::open(&kernel.modules)?.load_order_of(&wanted)?;
+    }
     proof.before.clone_from(&checks.before);
     proof.after.clone_from(&checks.after);
     proof.unloaded.clone_from(&checks.before);
@@ -104,7 +108,8 @@ pub(crate) fn prove(
     proof.accelerator = Accelerator::choose(&kernel.image, Some(cache.root()));
     progress.detail(&format!("{} in a virtual machine", kernel.release));
     let report = kmend_vm::prove(&proof)?;
-    let failed = report.transcript.steps.iter().filter(|step| step.status != 0);
+    let is_command = |step: &&StepOutcome| ["before", "loaded", "unloaded"].contains(&step.name.as_str());
+    let failed = report.transcript.steps.iter().filter(is_command).filter(|step| step.status != 0);
     let refusals: Vec<Refusal> = failed.map(|step| refusal(step, checks)).collect();
     if refusals.is_empty() {
         progress.end(Some(report.transcript.total));
@@ -112,24 +117,6 @@ pub(crate) fn prove(
     } else {
         Err(Failure::refused(refusals))
     }
-}
-
-/// The files of the modules to load first, in order.
-fn load_order<'a>(kernel: &Kernel, names: impl Iterator<Item = &'a String>) -> Result<Vec<PathBuf>, Failure> {
-    let mut names = names.peekable();
-    if names.peek().is_none() {
-        return Ok(Vec::new());
-    }
-    let tree = ModuleTree::open(&kernel.modules)?;
-    let mut order = Vec::new();
-    for name in names {
-        for path in tree.load_order(name)? {
-            if !order.contains(&path) {
-                order.push(path);
-            }
-        }
-    }
-    Ok(order)
 }
 
 /// A command in the guest that did not succeed.
@@ -161,6 +148,16 @@ pub(crate) fn text(report: &ProofReport) -> String {
             text.extend(step.text().lines().map(|line| format!("  {line}\n")));
         }
     }
+    let _ = match &report.modules {
+        Presence::First => Ok(()),
+        Presence::Late { why } => {
+            writeln!(text, "modules were loaded after the livepatch, as far as the guest can ({why})")
+        }
+        Presence::Never { why } => writeln!(
+            text,
+            "modules were not loaded: the kernel complains in the guest without the livepatch ({why})"
+        ),
+    };
     let transcript = &report.transcript;
     let _ = writeln!(
         text,
