@@ -29,5 +29,5 @@ pub use error::VmError;
 pub use initramfs::{Device, Initramfs};
 pub use machine::Machine;
 pub use protocol::StepOutcome;
-pub use prove::{Proof, ProofReport, prove};
+pub use prove::{Presence, Proof, ProofReport, prove};
 pub use scenario::{GuestFile, Scenario, Step, Transcript, Warnings};

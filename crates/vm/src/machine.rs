@@ -23,10 +23,12 @@ const QUEUE: usize = 64;
 /// Options of the kernel for every guest.
 ///
 /// `loglevel=5` lets warnings through to the console, which `quiet` would not; `panic=-1` reboots at once,
-/// which `-no-reboot` turns into an end; `oops=panic` ends a guest that is not sound any more. Nothing here
+/// which `-no-reboot` turns into an end; `oops=panic` ends a guest that is not sound any more;
+/// `cryptomgr.notests` because the self-tests of algorithms in modules ask for further modules, which no guest has a
+/// modprobe for, and then warn. Nothing here
 /// changes the kernel's code: alternatives and mitigations stay as on any machine.
 const COMMAND_LINE: &str =
-    "console=ttyS0 loglevel=5 panic=-1 oops=panic sysctl.kernel.hung_task_timeout_secs=30";
+    "console=ttyS0 loglevel=5 panic=-1 oops=panic sysctl.kernel.hung_task_timeout_secs=30 cryptomgr.notests";
 
 /// A virtual machine that is not started yet.
 #[derive(Debug, Clone)]

@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::protocol::StepOutcome;
 use crate::scenario::{Scenario, Step, Transcript};
 use kmend_kernel::Module;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use std::time::Duration;
 pub struct Proof {
     /// The image of the kernel that the livepatch is for.
     pub image: PathBuf,
-    /// Modules to load before it, each after those it depends on.
+    /// Modules to load before it, each after those it depends on. Those that the guest cannot load (their devices are
+    /// not there) are loaded after it or not at all: see [`Presence`].
     pub modules: Vec<PathBuf>,
     /// The livepatch.
     pub livepatch: PathBuf,
@@ -40,9 +41,37 @@ pub struct Proof {
 pub struct ProofReport {
     /// The livepatch's module name.
     pub module: String,
+    /// How the modules of [`Proof::modules`] were there.
+    pub modules: Presence,
     /// The commands in the guest, and their status and output, and the loads and unloads.
     pub transcript: Transcript,
 }
+
+/// How the modules that a livepatch patches were there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "loaded")]
+pub enum Presence {
+    /// They were loaded before the livepatch; or there are none.
+    First,
+    /// The guest cannot start one of them, most often because its device is missing. They were loaded after the
+    /// livepatch as far as that goes: the kernel resolves the livepatch's symbols in a module, and redirects its
+    /// functions, before the module is started.
+    Late {
+        /// What the guest said.
+        why: String,
+    },
+    /// One of them makes the stock kernel complain in the guest without any livepatch. The livepatch was loaded
+    /// without them, so that nothing in them was redirected.
+    Never {
+        /// The complaint.
+        why: String,
+    },
+}
+
+/// Succeeds if no livepatch turned a module away (kernel/livepatch/core.c, `klp_module_coming`).
+const NONE_TURNED_AWAY: &str = "! dmesg | grep 'livepatch: .*refusing to load module'";
+/// The name of the step that runs it.
+const TURNED_AWAY: &str = "does the livepatch take the modules";
 
 impl Proof {
     /// A proof without modules and commands.
@@ -61,19 +90,65 @@ impl Proof {
         }
     }
 
-    fn steps(&self, module: &str) -> Vec<Step> {
+    fn steps(&self, module: &str, modules: &Presence) -> Vec<Step> {
         let run = |name: &str, command: &Option<String>| {
             command.clone().map(|command| Step::Run { name: name.into(), command })
         };
-        let mut steps: Vec<Step> = self.modules.iter().cloned().map(Step::LoadModule).collect();
+        let mut steps = Vec::new();
+        if *modules == Presence::First {
+            steps.extend(self.modules.iter().cloned().map(Step::LoadModule));
+        }
         steps.extend(run("before", &self.before));
         for _ in 0..2 {
             steps.push(Step::Load(self.livepatch.clone()));
+            if matches!(modules, Presence::Late { .. }) {
+                steps.extend(self.modules.iter().cloned().map(Step::TryModule));
+                steps.push(Step::Run { name: TURNED_AWAY.into(), command: NONE_TURNED_AWAY.into() });
+            }
             steps.extend(run("loaded", &self.after));
             steps.push(Step::Unload(module.into()));
             steps.extend(run("unloaded", &self.unloaded));
         }
         steps
+    }
+
+    fn run(&self, module: &str, modules: Presence) -> Result<ProofReport, VmError> {
+        let scenario = Scenario {
+            machine: Machine {
+                accelerator: self.accelerator,
+                timeout: self.timeout,
+                ..Machine::new(&self.image)
+            },
+            busybox: self.busybox.clone(),
+            kmend: self.kmend.clone(),
+            steps: self.steps(module, &modules),
+            ..Scenario::new(&self.image)
+        };
+        let transcript = scenario.run()?;
+        if let Some(step) = transcript.steps.iter().find(|step| step.name == TURNED_AWAY && step.status != 0)
+        {
+            return Err(VmError::StepFailed {
+                step: step.name.clone(),
+                status: step.status,
+                output: step.text(),
+                tail: transcript.console.join("\n"),
+            });
+        }
+        Ok(ProofReport { module: module.to_owned(), modules, transcript })
+    }
+}
+
+/// How to go on without modules that could not be loaded first; `None` if something else went wrong.
+fn without_modules(error: &VmError) -> Option<Presence> {
+    let is_load = |step: &str| step.starts_with("load the module ");
+    match error {
+        VmError::StepFailed { step, output, .. } if is_load(step) => {
+            Some(Presence::Late { why: format!("{step}: {}", output.trim()) })
+        }
+        VmError::Fault { fault, step: Some(step), .. } if is_load(step) => {
+            Some(Presence::Never { why: format!("{step}: {fault}") })
+        }
+        _ => None,
     }
 }
 
@@ -88,19 +163,13 @@ impl ProofReport {
 /// it; what the commands print is for the caller to judge.
 pub fn prove(proof: &Proof) -> Result<ProofReport, VmError> {
     let module = Module::open(&proof.livepatch)?;
-    let scenario = Scenario {
-        machine: Machine {
-            accelerator: proof.accelerator,
-            timeout: proof.timeout,
-            ..Machine::new(&proof.image)
+    match proof.run(module.name(), Presence::First) {
+        Err(error) => match without_modules(&error) {
+            Some(presence) => proof.run(module.name(), presence),
+            None => Err(error),
         },
-        busybox: proof.busybox.clone(),
-        kmend: proof.kmend.clone(),
-        steps: proof.steps(module.name()),
-        ..Scenario::new(&proof.image)
-    };
-    let transcript = scenario.run()?;
-    Ok(ProofReport { module: module.name().to_owned(), transcript })
+        proven => proven,
+    }
 }
 
 #[cfg(test)]
@@ -115,11 +184,49 @@ mod tests {
             after: Some("cat /proc/meminfo".into()),
             ..Proof::new("/boot/vmlinuz", "/tmp/x.ko")
         };
-        let names: Vec<String> = proof.steps("x").iter().map(Step::name).collect();
+        let names: Vec<String> = steps(&proof, &Presence::First);
         let once = ["load the livepatch x.ko", "loaded", "unload the livepatch x"];
         let mut expected = vec!["load the module zram.ko", "before"];
         expected.extend(once);
         expected.extend(once);
         assert_eq!(names, expected);
+    }
+
+    fn steps(proof: &Proof, modules: &Presence) -> Vec<String> {
+        proof.steps("x", modules).iter().map(Step::name).collect()
+    }
+
+    #[test]
+    fn modules_that_cannot_be_started_are_loaded_after_the_livepatch() {
+        let proof =
+            Proof { modules: vec!["/m/kvm_amd.ko".into()], ..Proof::new("/boot/vmlinuz", "/tmp/x.ko") };
+        let failed = VmError::StepFailed {
+            step: "load the module kvm_amd.ko".into(),
+            status: 1,
+            output: "No such device\n".into(),
+            tail: String::new(),
+        };
+        let late = without_modules(&failed).unwrap();
+        assert_eq!(late, Presence::Late { why: "load the module kvm_amd.ko: No such device".into() });
+        let once = [
+            "load the livepatch x.ko",
+            "try to load the module kvm_amd.ko",
+            TURNED_AWAY,
+            "unload the livepatch x",
+        ];
+        assert_eq!(steps(&proof, &late), [once, once].concat());
+        let never = Presence::Never { why: String::new() };
+        assert_eq!(steps(&proof, &never), [[once[0], once[3]], [once[0], once[3]]].concat());
+    }
+
+    #[test]
+    fn a_livepatch_that_fails_is_not_tried_again() {
+        let failed = VmError::StepFailed {
+            step: "load the livepatch x.ko".into(),
+            status: 1,
+            output: String::new(),
+            tail: String::new(),
+        };
+        assert_eq!(without_modules(&failed), None);
     }
 }

@@ -39,6 +39,8 @@ pub enum Step {
     },
     /// Loads a module of this machine, packed or not. Must succeed.
     LoadModule(PathBuf),
+    /// Loads a module of this machine, packed or not, if that can be done. Its status is for the caller to judge.
+    TryModule(PathBuf),
     /// Unloads a module by its name. Must succeed.
     UnloadModule(String),
     /// Loads a livepatch and waits for its transition. Must succeed.
@@ -53,6 +55,7 @@ impl Step {
         match self {
             Step::Run { name, .. } | Step::Fetch { name, .. } => name.clone(),
             Step::LoadModule(path) => format!("load the module {}", file_name(path)),
+            Step::TryModule(path) => format!("try to load the module {}", file_name(path)),
             Step::UnloadModule(name) => format!("unload the module {name}"),
             Step::Load(path) => format!("load the livepatch {}", file_name(path)),
             Step::Unload(name) => format!("unload the livepatch {name}"),
@@ -197,7 +200,11 @@ fn guest_step(
         Step::Fetch { path, .. } => GuestStep::Fetch { path: path.clone() },
         Step::LoadModule(host) => {
             let module = add_module(initramfs, modules, host)?;
-            GuestStep::Insert { path: module_path(&module) }
+            GuestStep::Insert { path: module_path(&module), must_succeed: true }
+        }
+        Step::TryModule(host) => {
+            let module = add_module(initramfs, modules, host)?;
+            GuestStep::Insert { path: module_path(&module), must_succeed: false }
         }
         Step::UnloadModule(module) => GuestStep::Remove { module: module.clone() },
         Step::Load(host) => {

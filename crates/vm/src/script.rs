@@ -11,7 +11,7 @@ pub(crate) enum GuestStep {
     /// Hand a file over.
     Fetch { path: String },
     /// Load a module.
-    Insert { path: String },
+    Insert { path: String, must_succeed: bool },
     /// Unload a module.
     Remove { module: String },
     /// Load a livepatch and wait for its transition.
@@ -23,7 +23,7 @@ pub(crate) enum GuestStep {
 impl GuestStep {
     /// Whether the scenario ends if this step fails. What a command's status means is known by the caller.
     fn must_succeed(&self) -> bool {
-        !matches!(self, GuestStep::Run { .. })
+        !matches!(self, GuestStep::Run { .. } | GuestStep::Insert { must_succeed: false, .. })
     }
 }
 
@@ -129,7 +129,7 @@ fn command(step: &GuestStep, kmend: bool) -> String {
     match step {
         GuestStep::Run { script } => format!("sh {}", quoted(script)),
         GuestStep::Fetch { path } => format!("gzip -1 -c {}", quoted(path)),
-        GuestStep::Insert { path } => format!("insmod {}", quoted(path)),
+        GuestStep::Insert { path, .. } => format!("insmod {}", quoted(path)),
         GuestStep::Remove { module } => format!("rmmod {}", quoted(module)),
         GuestStep::Load { path, .. } if kmend => format!("kmend load {}", quoted(path)),
         GuestStep::Load { path, module } => format!("load_livepatch {} {}", quoted(path), quoted(module)),

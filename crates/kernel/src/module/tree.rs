@@ -53,8 +53,8 @@ impl ModuleTree {
     }
 
     /// The files to load, in order, for a module to load: those it depends on, directly or not, and itself
-    /// last. Soft dependencies are among them where they name a module of the tree; those that name an alias
-    /// are not.
+    /// last. Soft dependencies are among them where they name a module of the tree, or an alias that begins the
+    /// name of a module that has it: libcrc32c wants `crc32c`, and `crc32c_generic` is one.
     pub fn load_order(&self, name: &str) -> Result<Vec<PathBuf>, KernelError> {
         let mut order = Vec::new();
         let mut met = BTreeSet::new();
@@ -72,8 +72,35 @@ impl ModuleTree {
             let module = self.module(&name)?;
             pending.push((name, true));
             pending.extend(module.depends().map(|needed| (needed, false)));
-            let wanted = module.soft_depends().filter(|wanted| self.paths.contains_key(wanted));
+            let wanted = module.soft_depends().filter_map(|wanted| self.provider(wanted));
             pending.extend(wanted.map(|wanted| (wanted, false)));
+        }
+        Ok(order)
+    }
+
+    /// The module of this name, or the first that is named after this alias and has it.
+    fn provider(&self, wanted: String) -> Option<String> {
+        if self.paths.contains_key(&wanted) {
+            return Some(wanted);
+        }
+        let start = format!("{wanted}_");
+        let candidates = self.paths.range(start.clone()..).take_while(|(name, _)| name.starts_with(&start));
+        let has_alias = |path: &Path| {
+            Module::open(path)
+                .is_ok_and(|module| module.modinfo("alias").any(|alias| plain_name(alias) == wanted))
+        };
+        candidates.into_iter().find(|(_, path)| has_alias(path)).map(|(name, _)| name.clone())
+    }
+
+    /// The files to load, in order and each once, for several modules to load: see [`ModuleTree::load_order`].
+    pub fn load_order_of(&self, names: &[String]) -> Result<Vec<PathBuf>, KernelError> {
+        let mut order: Vec<PathBuf> = Vec::new();
+        for name in names {
+            for path in self.load_order(name)? {
+                if !order.contains(&path) {
+                    order.push(path);
+                }
+            }
         }
         Ok(order)
     }
@@ -110,7 +137,9 @@ mod tests {
     fn write(tree: &Path, path: &str, depends: &str) {
         let path = tree.join(path);
         let name = module_name(path.file_name().unwrap().to_str().unwrap()).unwrap();
-        let data = format!("name={name}\0depends={depends}\0softdep=pre: nowhere soft\0").into_bytes();
+        let alias = name.split('_').next().unwrap();
+        let softdep = "pre: nowhere soft sum";
+        let data = format!("name={name}\0depends={depends}\0softdep={softdep}\0alias={alias}\0").into_bytes();
         let mut object = Object::new();
         object.add_section(Section {
             name: ".modinfo".into(),
@@ -132,6 +161,7 @@ mod tests {
         write(folder.path(), "kernel/net/right.ko", "base,left");
         write(folder.path(), "kernel/lib/base.ko", "");
         write(folder.path(), "kernel/lib/soft.ko", "");
+        write(folder.path(), "kernel/lib/sum-generic.ko", "");
         write(folder.path(), "kernel/lib/round.ko", "round");
         write(folder.path(), "kernel/lib/broken.ko", "absent");
         write(folder.path(), "updates/dkms/base.ko", "");
@@ -148,16 +178,21 @@ mod tests {
         let (_folder, tree) = tree();
         let order = files(tree.load_order("top-one").unwrap());
         assert_eq!(order.last().map(String::as_str), Some("top-one.ko"));
-        assert_eq!(order.len(), 5, "{order:?}");
+        assert_eq!(order.len(), 6, "{order:?}");
         let at = |name: &str| order.iter().position(|file| file == name).unwrap();
         assert!(at("base.ko") < at("left.ko.xz") && at("left.ko.xz") < at("right.ko"), "{order:?}");
-        assert!(at("soft.ko") < at("base.ko"), "{order:?}");
+        assert!(at("soft.ko") < at("base.ko") && at("sum-generic.ko") < at("base.ko"), "{order:?}");
+        let both = tree.load_order_of(&["left".into(), "top-one".into()]).unwrap();
+        assert_eq!(
+            files(both),
+            ["soft.ko", "sum-generic.ko", "base.ko", "left.ko.xz", "right.ko", "top-one.ko"]
+        );
     }
 
     #[test]
     fn a_circle_ends_and_an_absent_module_is_named() {
         let (_folder, tree) = tree();
-        assert_eq!(files(tree.load_order("round").unwrap()), ["soft.ko", "round.ko"]);
+        assert_eq!(files(tree.load_order("round").unwrap()), ["soft.ko", "sum-generic.ko", "round.ko"]);
         let error = tree.load_order("broken").unwrap_err();
         assert!(error.to_string().contains("`absent`"), "{error}");
     }
@@ -165,7 +200,7 @@ mod tests {
     #[test]
     fn names_have_underscores_and_updates_win() {
         let (_folder, tree) = tree();
-        let expected = ["base", "broken", "left", "right", "round", "soft", "top_one"];
+        let expected = ["base", "broken", "left", "right", "round", "soft", "sum_generic", "top_one"];
         assert_eq!(tree.names().collect::<Vec<_>>(), expected);
         assert_eq!(tree.path_of("top-one"), tree.path_of("top_one"));
         assert!(tree.path_of("base").unwrap().to_str().unwrap().contains("updates"));
