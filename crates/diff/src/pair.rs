@@ -56,7 +56,8 @@ pub(crate) fn pair(original: &Unit<'_>, patched: &Unit<'_>) -> Pairing {
         }
     }
     for ((kind, _), (originals, patches)) in &groups {
-        if *kind == AtomKind::Variable {
+        // A static variable of a function can lie in a section that code never moves to (`.meminit.data`).
+        if matches!(kind, AtomKind::Variable | AtomKind::Fixed) {
             pair_variables(original, patched, originals, patches, &mut pairing);
         }
     }

@@ -74,6 +74,20 @@ const TWO: &str = "int ext(const char *, int);
     int two(int x) { return ext(\"two\", x * 3); }";
 
 #[test]
+fn a_numbered_variable_of_a_special_section_is_found_again() {
+    let source = |before: &str| {
+        format!(
+            "struct block {{ int (*call)(int); }}; int enlist(struct block *); int called(int); {before}
+    int start(void) {{ static struct block block __attribute__((section(\".meminit.data\"))) = {{ called }};
+        return enlist(&block); }}"
+        )
+    };
+    let (original, patched) = (source(""), source("int more(void) { static int count; return ++count; }"));
+    let delta = diff(&original, &patched).unwrap();
+    assert!(delta.changed().next().is_none(), "{:?}", functions(&delta));
+}
+
+#[test]
 fn a_vector_of_constants_is_its_content() {
     let source = |first: &str| {
         format!(
