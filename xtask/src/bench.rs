@@ -6,7 +6,7 @@ mod by_hand;
 mod cold;
 mod memory;
 
-use crate::trial::lines_at_the_top;
+use crate::selfcheck::lines_at_the_top;
 use crate::{built, kernels, narrate, packages};
 use anyhow::{Context, Result};
 use kmend_build::target;
@@ -146,7 +146,7 @@ fn richest_sources(database: &Database, kernel: &Kernel, count: usize) -> Vec<St
 
 fn null_patch(kernel: &Kernel, source: &str) -> Result<(String, Vec<u8>)> {
     let text = fs::read(kernel.source.join(source))?;
-    Ok(("null.patch".into(), lines_at_the_top(source, &String::from_utf8_lossy(&text)).into_bytes()))
+    Ok(("null.patch".into(), lines_at_the_top(source, &text).bytes))
 }
 
 fn build(cache: &Cache, kernel: &Kernel, patch: (String, Vec<u8>)) -> Result<Built> {

@@ -10,6 +10,11 @@ pub(crate) const FIRST: &str = "debian:cloud-amd64";
 /// All the kernels that a livepatch is tried on. The second has IBT, and runs objtool at the final link.
 pub(crate) const ALL: [&str; 2] = [FIRST, "debian:6.12-cloud-amd64"];
 
+/// A kernel to fetch (`debian:FLAVOUR`), or one of the cache by its release.
+pub(crate) fn choose(cache: &Cache, wanted: &str) -> Result<Kernel> {
+    if wanted.contains(':') { obtain(cache, wanted) } else { Ok(cache.kernel(wanted)?) }
+}
+
 /// Fetches a kernel, or finds it in the cache, and says what it does.
 pub(crate) fn obtain(cache: &Cache, spec: &str) -> Result<Kernel> {
     let start = Instant::now();

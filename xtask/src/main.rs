@@ -1,14 +1,16 @@
-//! The developer's tool: `cargo xtask demo`, `cargo xtask test`, `cargo xtask bench`.
+//! The developer's tool: `cargo xtask demo`, `test`, `bench`, `corpus`, `selfcheck`.
 //!
 //! It uses the stages' crates directly, so that a trial sees the values that a command would print; what a
 //! user types is run with the `kmend` of this workspace.
 
 mod bench;
 mod built;
+mod corpus;
 mod demo;
 mod kernels;
 mod narrate;
 mod packages;
+mod selfcheck;
 mod test;
 mod trial;
 
@@ -31,9 +33,16 @@ enum Command {
     Demo,
     /// What kmend costs, as ratios
     Bench,
+    /// Real fixes, applied, built and proven: what of them kmend can mend
+    ///
+    /// What is done is kept in the target folder; a run that was ended at any moment goes on where it was, as long as
+    /// this program, the kernel and the patch are the same.
+    Corpus(corpus::Options),
+    /// The differ on many real units: it takes nothing for a change that is none, and misses none that is
+    Selfcheck(selfcheck::Options),
     /// Every test: the code's own, the documents, and the trials on stock kernels
     Test {
-        /// More null tests
+        /// More units for the differ's own checks
         #[arg(long)]
         all: bool,
         /// Trials at a time
@@ -59,6 +68,8 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo => demo::run().map(|()| ExitCode::SUCCESS),
         Command::Bench => bench::run().map(|()| ExitCode::SUCCESS),
+        Command::Corpus(options) => corpus::run(&options),
+        Command::Selfcheck(options) => selfcheck::run(&options),
         Command::Test { all, threads, filter } => test::run(all, threads, filter),
     }
 }

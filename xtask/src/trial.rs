@@ -1,15 +1,14 @@
 //! Trials: what kmend does with real patches to real kernels, each kernel and patch in its own guest.
 
 mod case;
+mod corpus;
 mod expectation;
 mod guest;
 mod kallsyms;
-mod null;
 mod patch;
 mod whole;
 
-pub(crate) use null::lines_at_the_top;
-
+use crate::selfcheck::{self, Subject};
 use crate::test::Count;
 use crate::{kernels, narrate};
 use anyhow::Result;
@@ -22,10 +21,10 @@ use std::time::{Duration, Instant};
 
 /// From power on to power off. A guest takes 4 to 8 s where nothing hangs and nobody else is at work.
 const GUEST_TIMEOUT: Duration = Duration::from_secs(150);
-/// Units of each area and kernel whose null test is always run: 10 areas, 2 kernels, 60 units.
-const NULL_UNITS: usize = 3;
+/// Units of each kernel that the differ's own checks always look at.
+const UNITS: usize = 20;
 /// The same with `--all`.
-const ALL_NULL_UNITS: usize = 20;
+const ALL_UNITS: usize = 200;
 
 /// What all trials share.
 pub(crate) struct Bench {
@@ -41,7 +40,7 @@ pub(crate) struct Bench {
 pub(crate) struct Choice {
     /// Only those whose name holds this.
     pub(crate) filter: Option<String>,
-    /// More null tests.
+    /// More units for the differ's own checks.
     pub(crate) all: bool,
     /// How many at a time.
     pub(crate) threads: usize,
@@ -77,6 +76,7 @@ pub(crate) fn run(choice: &Choice) -> Result<Conclusion> {
     for kernel in found {
         trials.extend(of_kernel(&bench, &times, &Arc::new(kernel), choice)?);
     }
+    trials.extend(corpus::trials(&bench, &times)?);
     let arguments = Arguments {
         filter: choice.filter.clone(),
         test_threads: Some(choice.threads),
@@ -101,13 +101,11 @@ fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &C
     add("kallsyms".into(), Box::new(kallsyms::run));
     add("prove".into(), Box::new(whole::prove));
     add("same-bytes".into(), Box::new(whole::same_bytes));
-    let count = if choice.all { ALL_NULL_UNITS } else { NULL_UNITS };
-    for group in null::groups(kernel, count)?.into_iter().map(Arc::new) {
-        for source in group.sources.clone() {
-            let group = Arc::clone(&group);
-            let name = format!("null/{}/{source}", group.area);
-            add(name, Box::new(move |bench, kernel| null::run(bench, kernel, &group, &source)));
-        }
+    let subject = Arc::new(Subject::new(bench.cache.clone(), Kernel::clone(kernel))?);
+    for source in selfcheck::pick(&subject.prepared.database, if choice.all { ALL_UNITS } else { UNITS }) {
+        let subject = Arc::clone(&subject);
+        let name = format!("selfcheck/{source}");
+        add(name, Box::new(move |_, _| subject.check(&source, selfcheck::SEED).map(drop)));
     }
     Ok(trials)
 }

@@ -23,6 +23,7 @@ mod compiler;
 mod configuration;
 mod database;
 mod edits;
+mod elsewhere;
 mod error;
 mod lexer;
 mod lines;
@@ -41,6 +42,7 @@ mod tree;
 mod unit;
 
 pub use database::{Database, ObjtoolArguments, Owner, Unit};
+pub use elsewhere::compile_at;
 pub use error::{CompileError, Failure};
 pub use lexer::{Conditional, LineStart, line_starts};
 pub use patch::PatchFile;

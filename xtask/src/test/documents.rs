@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders with documents, from the workspace's folder.
-const FOLDERS: [&str; 3] = ["", "docs", "tests/patches"];
+const FOLDERS: [&str; 4] = ["", "docs", "tests/patches", "tests/corpus"];
 
 /// Checks every document. Each counts as one.
 pub(super) fn check(kmend: &Path) -> Result<Count> {

@@ -112,7 +112,7 @@ fn plain(name: &str) -> String {
 }
 
 /// What became of a build, for a message.
-pub(crate) fn outcome(report: &Report) -> String {
+fn outcome(report: &Report) -> String {
     if report.refusals.is_empty() {
         let functions = report.units.iter().flat_map(|unit| &unit.functions);
         let lines: Vec<String> = functions

@@ -1,0 +1,136 @@
+//! The corpus of real fixes (tests/corpus): each applied, built and proven.
+
+mod attempt;
+mod index;
+mod kept;
+mod outcome;
+mod table;
+
+pub(crate) use attempt::{Workshop, attempt};
+pub(crate) use index::{Fix, read_index, sample};
+pub(crate) use outcome::{Record, recorded};
+
+use crate::{kernels, narrate, packages};
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use kept::Kept;
+use kmend_store::Cache;
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+use std::{fs, thread};
+
+/// The kernel whose configuration has the most drivers and file systems.
+pub(crate) const KERNEL: &str = "debian:amd64";
+
+/// What to run, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// A kernel to fetch (debian:FLAVOUR), or the release of one in the cache
+    #[arg(long, value_name = "K", default_value = KERNEL)]
+    kernel: String,
+    /// Only fixes of this kind, as tests/corpus/index.tsv has it
+    #[arg(long, value_name = "KIND")]
+    only: Option<String>,
+    /// Fixes at a time
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    threads: usize,
+    /// Do not go on with what an earlier run has done
+    #[arg(long)]
+    fresh: bool,
+    /// Print the tables of docs/coverage.md
+    #[arg(long)]
+    markdown: bool,
+    /// Keep the outcomes as those that later runs are compared with
+    #[arg(long, conflicts_with_all = ["only", "filter"])]
+    record: bool,
+    /// Only fixes whose file name holds this text
+    filter: Option<String>,
+}
+
+/// Runs the fixes and prints what became of them. Fails if one failed.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    packages::ensure()?;
+    let cache = Cache::open()?;
+    let kernel = kernels::choose(&cache, &options.kernel)?;
+    let fixes = chosen(options)?;
+    let start = Instant::now();
+    let workshop = Workshop::new(cache, kernel)?;
+    let kept = Kept::open(&workshop.kernel)?;
+    if options.fresh {
+        kept.forget()?;
+    }
+    let records = all(&workshop, &kept, &fixes, options.threads)?;
+    let json = kept.publish(&records)?;
+    println!();
+    if options.markdown {
+        print!("{}", table::markdown(&workshop.kernel, &records));
+    } else {
+        table::print(&records);
+    }
+    report_changes(&records)?;
+    if options.record {
+        outcome::record(&records)?;
+    }
+    narrate::say(&format!(
+        "{} ({}) are in {}",
+        records.len(),
+        narrate::seconds(start.elapsed()),
+        json.display()
+    ));
+    let failed = records.iter().any(|record| record.outcome.is_failure());
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn chosen(options: &Options) -> Result<Vec<Fix>> {
+    let mut fixes = read_index()?;
+    let holds = |fix: &Fix| options.filter.as_ref().is_none_or(|text| fix.file.contains(text));
+    let is_kind = |fix: &Fix| options.only.as_ref().is_none_or(|kind| fix.kind == *kind);
+    fixes.retain(|fix| holds(fix) && is_kind(fix));
+    ensure!(!fixes.is_empty(), "no fix of tests/corpus is asked for");
+    Ok(fixes)
+}
+
+/// Does what is not done yet, several at a time, and returns all in the order of the index.
+fn all(workshop: &Workshop, kept: &Kept, fixes: &[Fix], threads: usize) -> Result<Vec<Record>> {
+    let next = AtomicUsize::new(0);
+    let done = AtomicUsize::new(0);
+    let records = Mutex::new(BTreeMap::new());
+    let work = || -> Result<()> {
+        while let Some(fix) = fixes.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let patch = fs::read(fix.path()).with_context(|| fix.file.clone())?;
+            let record = if let Some(record) = kept.find(fix, &patch) {
+                record
+            } else {
+                let record = attempt(workshop, fix, &patch);
+                kept.keep(fix, &patch, &record)?;
+                record
+            };
+            let number = done.fetch_add(1, Ordering::Relaxed) + 1;
+            narrate::say(&format!("{number}/{} {}", fixes.len(), record.line()));
+            records.lock().unwrap_or_else(PoisonError::into_inner).insert(fix.file.clone(), record);
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker.join().map_err(|_| anyhow::anyhow!("a worker ended unexpectedly"))?
+        })
+    })?;
+    Ok(records.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect())
+}
+
+/// Says which outcomes are not those that were recorded.
+fn report_changes(records: &[Record]) -> Result<()> {
+    let recorded = recorded()?;
+    for record in records {
+        let now = record.outcome.brief();
+        if let Some(before) = recorded.get(&record.file).filter(|before| **before != now) {
+            narrate::say(&format!("{} was {before} and is {now}", record.file));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! One fix on its way: applied, built, proven.
+
+use super::index::Fix;
+use super::outcome::{Outcome, Record, Refused};
+use crate::narrate;
+use anyhow::{Context, Result, anyhow};
+use kmend_build::{Built, RefusalReport, Request, target};
+use kmend_compile::{PatchFile, Prepared};
+use kmend_kernel::ModuleTree;
+use kmend_refusal::{Code, Kind};
+use kmend_store::{Cache, Kernel};
+use kmend_vm::{Accelerator, Proof};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// From power on to power off: modules such as amdgpu take an emulated guest long to load.
+const GUEST_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// What all fixes share.
+pub(crate) struct Workshop {
+    pub(crate) cache: Cache,
+    pub(crate) kernel: Kernel,
+    prepared: Prepared,
+    modules: ModuleTree,
+    accelerator: Accelerator,
+}
+
+impl Workshop {
+    /// Prepares a kernel.
+    pub(crate) fn new(cache: Cache, kernel: Kernel) -> Result<Self> {
+        let prepared = kmend_compile::prepare(&target(&kernel), &|text| narrate::say(text))?;
+        let modules = ModuleTree::open(&kernel.modules)?;
+        let accelerator = Accelerator::choose(&kernel.image, Some(cache.root()));
+        Ok(Workshop { cache, kernel, prepared, modules, accelerator })
+    }
+}
+
+/// Tries a fix. Whatever goes wrong is its outcome.
+pub(crate) fn attempt(workshop: &Workshop, fix: &Fix, patch: &[u8]) -> Record {
+    let mut record = Record {
+        file: fix.file.clone(),
+        kind: fix.kind.clone(),
+        reversed: false,
+        outcome: Outcome::DoesNotApply,
+        build: 0.0,
+        proof: 0.0,
+    };
+    // A panic of one fix is its failure, and not the end of the run.
+    let result = catch_unwind(AssertUnwindSafe(|| go(workshop, fix, patch, &mut record)));
+    record.outcome = match result {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(error)) => Outcome::Failed { error: format!("{error:#}") },
+        Err(_) => Outcome::Failed { error: "a panic".into() },
+    };
+    record
+}
+
+fn go(workshop: &Workshop, fix: &Fix, patch: &[u8], record: &mut Record) -> Result<Outcome> {
+    let patch = PatchFile { name: fix.file.clone(), bytes: patch.to_vec() };
+    let Some(patch) = fitting(workshop, patch, &mut record.reversed)? else {
+        return Ok(Outcome::DoesNotApply);
+    };
+    let output = tempfile::tempdir()?;
+    let start = Instant::now();
+    let built = build(workshop, patch, output.path());
+    record.build = start.elapsed().as_secs_f64();
+    let built = built?;
+    let refusals = &built.report.refusals;
+    if !refusals.is_empty() {
+        return Ok(declined(refusals));
+    }
+    let module = built.module.as_deref().context("there is no module and no refusal")?;
+    let start = Instant::now();
+    let outcome = prove(workshop, module);
+    record.proof = start.elapsed().as_secs_f64();
+    outcome
+}
+
+/// The patch in the direction in which it applies.
+fn fitting(workshop: &Workshop, patch: PatchFile, is_reversed: &mut bool) -> Result<Option<PatchFile>> {
+    if kmend_compile::applies(&workshop.prepared, &patch)? {
+        return Ok(Some(patch));
+    }
+    let reversed = kmend_compile::reversed(&patch).map_err(|refusal| anyhow!("{refusal}"))?;
+    *is_reversed = kmend_compile::applies(&workshop.prepared, &reversed)?;
+    Ok(is_reversed.then_some(reversed))
+}
+
+fn build(workshop: &Workshop, patch: PatchFile, output: &Path) -> Result<Built> {
+    let request = Request {
+        cache: &workshop.cache,
+        kernel: &workshop.kernel,
+        patches: vec![(patch.name, patch.bytes)],
+        name: None,
+        replace: false,
+        output: output.to_owned(),
+        explain: false,
+    };
+    Ok(kmend_build::build(&request, &|_| {})?)
+}
+
+/// A refusal, or the proof that there is nothing to mend: no object of the file, or the same code.
+fn declined(refusals: &[RefusalReport]) -> Outcome {
+    let text = |refusal: &RefusalReport| refusal.refusal.to_string();
+    let is_nothing = |refusal: &RefusalReport| {
+        refusal.code().kind() == Kind::Nothing || refusal.code() == Code::NotInKernel
+    };
+    if refusals.iter().all(is_nothing) {
+        return Outcome::Nothing { why: refusals.iter().map(text).collect() };
+    }
+    let refused =
+        |refusal: &RefusalReport| Refused { code: refusal.code().name().into(), text: text(refusal) };
+    Outcome::Refused { refusals: refusals.iter().map(refused).collect() }
+}
+
+fn prove(workshop: &Workshop, module: &Path) -> Result<Outcome> {
+    let names = kmend_inspect::inspect(module)?.modules();
+    let proof = Proof {
+        modules: workshop.modules.load_order_of(&names)?,
+        accelerator: workshop.accelerator,
+        timeout: GUEST_TIMEOUT,
+        ..Proof::new(&workshop.kernel.image, module)
+    };
+    Ok(Outcome::Proven { modules: kmend_vm::prove(&proof)?.modules })
+}

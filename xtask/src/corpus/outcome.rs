@@ -1,0 +1,113 @@
+//! What became of a fix.
+
+use super::index::folder;
+use anyhow::{Context, Result};
+use kmend_vm::Presence;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::fs;
+
+/// A fix and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// The patch's file name.
+    pub(crate) file: String,
+    /// See [`super::Fix`].
+    pub(crate) kind: String,
+    /// Whether the kernel has the fix already, so that it was reversed.
+    pub(crate) reversed: bool,
+    /// What became of it.
+    pub(crate) outcome: Outcome,
+    /// Seconds from the patch to the module.
+    pub(crate) build: f64,
+    /// Seconds of the proof.
+    pub(crate) proof: f64,
+}
+
+/// What became of a fix.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub(crate) enum Outcome {
+    /// A module was built, loaded and unloaded in a guest.
+    Proven {
+        /// How the modules that it patches were there.
+        modules: Presence,
+    },
+    /// It changes no code of this kernel, and why that is certain.
+    Nothing { why: Vec<String> },
+    /// It was refused.
+    Refused { refusals: Vec<Refused> },
+    /// Its hunks fit in neither direction.
+    DoesNotApply,
+    /// Something went wrong.
+    Failed { error: String },
+}
+
+/// One reason of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refused {
+    /// `KM0401`.
+    pub(crate) code: String,
+    /// The refusal as it is printed.
+    pub(crate) text: String,
+}
+
+impl Outcome {
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(self, Outcome::Failed { .. })
+    }
+
+    /// One or two words that tell outcomes apart.
+    pub(crate) fn brief(&self) -> String {
+        match self {
+            Outcome::Proven { .. } => "proven".into(),
+            Outcome::Nothing { .. } => "nothing".into(),
+            Outcome::Refused { refusals } => format!("refused {}", codes(refusals)),
+            Outcome::DoesNotApply => "does not apply".into(),
+            Outcome::Failed { .. } => "failed".into(),
+        }
+    }
+}
+
+/// The codes of a refusal, each once.
+pub(super) fn codes(refusals: &[Refused]) -> String {
+    let mut codes: Vec<&str> = refusals.iter().map(|refusal| refusal.code.as_str()).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes.join(" ")
+}
+
+impl Record {
+    /// One line for the one who waits.
+    pub(crate) fn line(&self) -> String {
+        let more = match &self.outcome {
+            Outcome::Proven { modules: Presence::Late { why } } => format!(", modules after it: {why}"),
+            Outcome::Proven { modules: Presence::Never { why } } => format!(", without modules: {why}"),
+            Outcome::Failed { error } => format!(": {error}"),
+            _ => String::new(),
+        };
+        format!("{} {}{more} ({:.1} s + {:.1} s)", self.file, self.outcome.brief(), self.build, self.proof)
+    }
+}
+
+const RECORDED: &str = "outcomes.tsv";
+
+/// What became of each fix, briefly, when it was last recorded.
+pub(crate) fn recorded() -> Result<BTreeMap<String, String>> {
+    let path = folder().join(RECORDED);
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let rows = text.lines().filter_map(|line| line.split_once('\t'));
+    Ok(rows.map(|(file, outcome)| (file.to_owned(), outcome.to_owned())).collect())
+}
+
+/// Writes down what [`recorded`] reads.
+pub(super) fn record(records: &[Record]) -> Result<()> {
+    let path = folder().join(RECORDED);
+    let mut text = String::new();
+    for record in records {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}\t{}", record.file, record.outcome.brief());
+    }
+    fs::write(&path, text).with_context(|| path.display().to_string())
+}
