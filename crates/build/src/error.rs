@@ -7,6 +7,7 @@ use kmend_match::MatchError;
 use kmend_object::ObjectError;
 use kmend_refusal::{Code, Coded};
 use kmend_store::StoreError;
+use kmend_types::TypesError;
 use std::io;
 use std::path::PathBuf;
 
@@ -52,6 +53,14 @@ pub enum BuildError {
         /// Why.
         source: ObjectError,
     },
+    /// The types of a compiled unit could not be read.
+    #[error("{unit}: {source}")]
+    Types {
+        /// The unit's source.
+        unit: String,
+        /// Why.
+        source: TypesError,
+    },
     /// A file could not be read or written.
     #[error("cannot {doing} {path}: {source}", path = path.display())]
     Io {
@@ -74,6 +83,7 @@ impl Coded for BuildError {
             BuildError::NoModules { .. } => Code::ImportRefused,
             BuildError::Match { source, .. } => source.code(),
             BuildError::Object { source, .. } => source.code(),
+            BuildError::Types { source, .. } => source.code(),
             BuildError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Code::DiskFull,
             BuildError::Io { .. } => Code::Io,
         }

@@ -1,7 +1,7 @@
 //! The explanation of the units' functions, for those who ask.
 
 use crate::error::BuildError;
-use crate::units::{self, UnitResult};
+use crate::units::{self, Compared, UnitResult};
 use kmend_compile::{CompiledUnit, Outcome};
 use kmend_diff::FunctionChange;
 use kmend_explain::{Explainer, Explanation, NumberedLine, Sources, Unit};
@@ -10,7 +10,7 @@ use std::path::Path;
 /// Explains what the units add to the module; of refused units, what differs. `tree` holds the original sources.
 pub(crate) fn explain(
     outcome: &Outcome,
-    results: &[UnitResult],
+    results: &[Compared],
     tree: &Path,
 ) -> Result<Explanation, BuildError> {
     let original = |file: &str| Some(NumberedLine::of_file(&std::fs::read(tree.join(file)).ok()?));
@@ -21,7 +21,7 @@ pub(crate) fn explain(
     let sources = Sources { original: &original, patched: &patched };
     let mut explainer = Explainer::default();
     for (unit, result) in outcome.units.iter().zip(results) {
-        add(&mut explainer, unit, result, outcome, sources)?;
+        add(&mut explainer, unit, &result.result, outcome, sources)?;
     }
     Ok(explainer.finish())
 }

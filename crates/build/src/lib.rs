@@ -11,13 +11,14 @@ mod error;
 mod explain;
 mod pipeline;
 mod report;
+mod types;
 mod units;
 
 pub use error::BuildError;
 pub use pipeline::target;
 pub use report::{
-    FunctionReport, KernelReport, ModuleReport, Note, PatchReport, RefusalReport, Report, SCHEMA, Status,
-    SymbolReport, UnitReport,
+    FunctionReport, KernelReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SCHEMA,
+    Status, SymbolReport, UnitReport,
 };
 
 use kmend_explain::Explanation;

@@ -3,8 +3,10 @@
 use crate::error::{BuildError, io_error};
 use crate::explain;
 use crate::report::{
-    KernelReport, ModuleReport, Note, PatchReport, RefusalReport, Report, SCHEMA, SymbolReport, UnitReport,
+    KernelReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SCHEMA, SymbolReport,
+    UnitReport,
 };
+use crate::types;
 use crate::units::{self, Proof, ProvenUnit};
 use crate::{Built, Event, Request, Stage};
 use kmend_compile::{Failure, Outcome, PatchFile, Prepared, Target};
@@ -118,7 +120,7 @@ impl<'a> Pipeline<'a> {
     fn note_all(&mut self, outcome: &Outcome) {
         for note in &outcome.notes {
             let subject = note.file.clone().unwrap_or_default();
-            self.report.notes.push(Note { subject, text: note.text.clone() });
+            self.report.notes.push(Note { kind: NoteKind::Fact, subject, text: note.text.clone() });
         }
     }
 
@@ -157,13 +159,17 @@ impl<'a> Pipeline<'a> {
             let explained = self.timed(Stage::Explain, |_| explain::explain(outcome, &results, tree));
             self.explanation = Some(explained?);
         }
+        let judged = types::judge(&results, &facts.image, facts.modules.as_ref(), &facts.symvers);
+        self.report.notes.extend(judged.notes);
         let (mut proven, mut refusals) = (Vec::new(), Vec::new());
-        for result in results {
-            match result {
+        for compared in results {
+            match compared.result {
                 Ok(unit) => proven.push(unit),
                 Err(more) => refusals.extend(more),
             }
         }
+        types::drop_doubled(&mut refusals, &judged.refusals);
+        refusals.extend(judged.refusals);
         self.report.units = proven.iter().map(|unit| units::report(unit, &outcome.touched)).collect();
         if refusals.is_empty() && proven.iter().all(|unit| unit.delta.is_empty()) {
             refusals.push(nothing_changes(&self.report.units));
@@ -226,7 +232,11 @@ impl<'a> Pipeline<'a> {
             .collect();
         self.report.symbols = symbols.into_iter().collect();
         let warnings = module.warnings.iter().cloned();
-        self.report.notes.extend(warnings.map(|text| Note { subject: "module".into(), text }));
+        self.report.notes.extend(warnings.map(|text| Note {
+            kind: NoteKind::Fact,
+            subject: "module".into(),
+            text,
+        }));
         self.report.module = Some(ModuleReport {
             file: format!("{}.ko", linked.stem),
             blake3: blake3::hash(&module.bytes).to_hex().to_string(),

@@ -110,10 +110,22 @@ pub struct SymbolReport {
 /// Something a reader should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Note {
+    /// Whether it says what is, or what should be looked at.
+    pub kind: NoteKind,
     /// What it is about.
     pub subject: String,
     /// The note, one sentence.
     pub text: String,
+}
+
+/// How certain a note is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoteKind {
+    /// It is so.
+    Fact,
+    /// It may be so: names and rules of thumb led to it. It proves nothing, and neither does its absence.
+    Advice,
 }
 
 /// A refusal with what its code stands for.

@@ -9,6 +9,7 @@ use kmend_link::{Locate, Location};
 use kmend_match::{Against, Matched, Outcome};
 use kmend_object::Object;
 use kmend_refusal::{Code, Refusal};
+use kmend_types::Changes;
 use std::collections::BTreeSet;
 
 /// The object that is always there.
@@ -20,6 +21,24 @@ pub(crate) struct ProvenUnit {
     pub(crate) owner: String,
     pub(crate) matched: Matched,
     pub(crate) delta: Delta,
+}
+
+impl ProvenUnit {
+    /// Whether a function of this name in the source is replaced.
+    pub(crate) fn replaces(&self, function: &str) -> bool {
+        let mut replaced = self.delta.changed().filter_map(|change| change.original.as_deref());
+        replaced.any(|name| kmend_diff::source_function(name) == function)
+    }
+}
+
+/// A compared unit.
+pub(crate) struct Compared {
+    pub(crate) source: String,
+    pub(crate) result: UnitResult,
+    /// What differs between the types; not looked for where no code changes.
+    pub(crate) types: Changes,
+    /// The types that the author vouches for.
+    pub(crate) accepted: BTreeSet<String>,
 }
 
 /// A unit's result: what it adds to the module, or why it cannot.
@@ -57,27 +76,41 @@ pub(crate) fn prove(
         .map_err(|error| BuildError::Match { unit: source, source: error })
 }
 
-/// Compares a unit's two objects, and holds the result against the match.
-pub(crate) fn compare(unit: &CompiledUnit, matched: Option<Matched>) -> Result<UnitResult, BuildError> {
+/// Compares a unit's two objects and, if code changes, their types.
+pub(crate) fn compare(unit: &CompiledUnit, matched: Option<Matched>) -> Result<Compared, BuildError> {
     let source = unit.unit.source.clone();
     let (Some(matched), Some(patched)) = (matched, &unit.patched) else {
         let what = if unit.new_file { "adds" } else { "removes" };
         let why = format!("the patch {what} this file, and kmend patches functions of files that stay");
-        return Ok(Err(vec![Refusal::new(Code::UnsupportedFile, source, why)]));
+        let result = Err(vec![Refusal::new(Code::UnsupportedFile, &source, why)]);
+        return Ok(Compared { source, result, types: Changes::default(), accepted: BTreeSet::new() });
     };
-    let mut refusals = matched.refusals(&source);
     let original = parse(&source, &unit.original)?;
     let patched = parse(&source, patched)?;
-    match kmend_diff::compare(&original, &patched, Fentry::Required) {
+    let result = compare_code(unit, matched, &original, &patched);
+    let types = if result.as_ref().is_ok_and(|unit| unit.delta.is_empty()) {
+        Changes::default()
+    } else {
+        let types = kmend_types::compare(&original, &patched);
+        types.map_err(|error| BuildError::Types { unit: source.clone(), source: error })?
+    };
+    Ok(Compared { source, result, types, accepted: kmend_types::accepted(&patched) })
+}
+
+/// Compares code and data, and holds the result against the match.
+fn compare_code(unit: &CompiledUnit, matched: Matched, original: &Object, patched: &Object) -> UnitResult {
+    let source = unit.unit.source.clone();
+    let mut refusals = matched.refusals(&source);
+    match kmend_diff::compare(original, patched, Fentry::Required) {
         Err(more) => refusals.extend(more.into_iter().map(|refusal| placed(refusal, &source))),
         Ok(delta) => {
             refusals.extend(unproven(&delta, &matched, &source));
             if refusals.is_empty() {
-                return Ok(Ok(ProvenUnit { owner: owner_name(unit), source, matched, delta }));
+                return Ok(ProvenUnit { owner: owner_name(unit), source, matched, delta });
             }
         }
     }
-    Ok(Err(refusals))
+    Err(refusals)
 }
 
 pub(crate) fn parse(source: &str, bytes: &[u8]) -> Result<Object, BuildError> {

@@ -4,7 +4,7 @@ use crate::atoms::{AtomId, AtomKind, IrregularSection, Unit};
 use crate::compare::{Comparison, Reason};
 use crate::references::Target;
 use crate::special::{self, Registers, Treatment};
-use kmend_object::SectionId;
+use kmend_object::{Binding, SectionId};
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,8 +31,13 @@ fn refuse_pair(unit: &Unit<'_>, id: AtomId, reason: &Reason) -> Option<Refusal> 
             Some(Refusal::new(Code::ChangedInit, name, why))
         }
         AtomKind::Variable => {
+            if let Reason::Size { before, after } = reason {
+                let is_global = unit.symbol_of(id).is_some_and(|symbol| symbol.binding != Binding::Local);
+                let code = if is_global { Code::ChangedGlobal } else { Code::ChangedStatic };
+                let why = format!("its size changes from {before} to {after} bytes");
+                return Some(Refusal::new(code, name, why));
+            }
             let why = match reason {
-                Reason::Size { before, after } => format!("its size changes from {before} to {after} bytes"),
                 Reason::Code { .. } | Reason::Content { .. } => "its initial value changes".to_owned(),
                 other => format!("its initial value changes: {other}"),
             };

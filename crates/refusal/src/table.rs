@@ -100,7 +100,13 @@ codes! {
     NoFunctionSections = "0409", Refusal, "object without function sections", "compile both objects with -ffunction-sections -fdata-sections";
     UnsupportedReference = "0410", Refusal, "a reference that cannot be resolved safely", "the message names the function and the place it refers to; please report it";
     ChangedExport = "0411", Refusal, "the patch adds or removes an exported symbol or a module parameter", "keep the set of exports and parameters as it is";
-    RemovedStaticLocal = "0412", Refusal, "a static variable changes its size or kind", "keep the variable as it is and add a new one";
+    ChangedStatic = "0412", Refusal, "a static variable changes its size or kind", "keep the variable as it is and add a new one";
+    ChangedStructure = "0413", Refusal, "changed structure layout", "keep the fields where they are and put new ones into a shadow variable; if no instance outlives the old code, confirm it with KMEND_ACCEPT_TYPE()";
+    GrownStructure = "0414", Refusal, "fields added at the end of a structure", "put the new fields into a shadow variable; if no instance outlives the old code, confirm it with KMEND_ACCEPT_TYPE()";
+    ChangedEnumeration = "0415", Refusal, "changed value of an enumeration", "add new names behind the others; if no old number is stored anywhere, confirm it with KMEND_ACCEPT_TYPE()";
+    ChangedGlobal = "0416", Refusal, "a global variable changes its size or kind", "keep the variable as it is and add a new one, or set what it should hold in a callback";
+    ChangedExportType = "0417", Refusal, "changed type of an exported function", "keep its declaration and add a function with the new one";
+    ChangedSignature = "0418", Refusal, "changed parameters of a function that other code calls", "keep its declaration and add a function with the new one, which the patched callers call";
 
     // 05xx: the linker and the module step.
     ModuleStepFailed = "0501", Error, "the module could not be built", "the build system's own words are in the message";

@@ -101,6 +101,8 @@ pub(crate) struct Test {
     pub(crate) changed: Option<BTreeSet<String>>,
     /// Functions that it must call new.
     pub(crate) new: BTreeSet<String>,
+    /// Texts that the report's advice must hold.
+    pub(crate) advice: Vec<String>,
     /// Further patches of the folder.
     pub(crate) with: Vec<String>,
     /// Refusals that pass the trial.
@@ -136,6 +138,7 @@ impl Test {
         match key {
             "changed" => self.changed.get_or_insert_default().extend(words()),
             "new" => self.new.extend(words()),
+            "advice" => self.advice.push(value.to_owned()),
             "with" => self.with.extend(words()),
             "or-refused" => self.or_refused.push(ExpectedRefusal::parse(value)),
             "module" => self.modules.extend(words()),

@@ -5,7 +5,7 @@ use super::case::{Case, Expected, Patch};
 use super::expectation::{ExpectedRefusal, Test};
 use super::guest;
 use anyhow::{Result, anyhow, bail, ensure};
-use kmend_build::{Built, RefusalReport, Report, Request, Status};
+use kmend_build::{Built, NoteKind, RefusalReport, Report, Request, Status};
 use kmend_refusal::Code;
 use kmend_store::Kernel;
 use std::collections::BTreeSet;
@@ -84,6 +84,7 @@ fn check_works(bench: &Bench, kernel: &Kernel, test: &Test, built: &Built) -> Re
     }
     let module = built.module.as_deref().ok_or_else(|| anyhow!("there is no module and no refusal"))?;
     check_functions(&built.report, test)?;
+    check_advice(&built.report, test)?;
     guest::run(kernel, bench.accelerator, &bench.kmend, test, module)
 }
 
@@ -102,6 +103,16 @@ fn check_functions(report: &Report, test: &Test) -> Result<()> {
             test.new,
             outcome(report)
         );
+    }
+    Ok(())
+}
+
+/// The report gives the advice that the test names.
+fn check_advice(report: &Report, test: &Test) -> Result<()> {
+    let advice = report.notes.iter().filter(|note| note.kind == NoteKind::Advice);
+    let given: Vec<String> = advice.map(|note| format!("{}: {}", note.subject, note.text)).collect();
+    for text in &test.advice {
+        ensure!(given.iter().any(|given| given.contains(text)), "no advice holds `{text}`: {given:?}");
     }
     Ok(())
 }

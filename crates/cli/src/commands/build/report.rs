@@ -3,7 +3,7 @@
 use super::stage_name;
 use crate::commands::diff::{line, reasons};
 use crate::style::{BOLD, CYAN, DIM, GREEN, YELLOW, paint, size};
-use kmend_build::{Built, FunctionReport, Report, Stage, Status, UnitReport};
+use kmend_build::{Built, FunctionReport, NoteKind, Report, Stage, Status, UnitReport};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -15,7 +15,11 @@ pub(crate) fn text(built: &Built) -> String {
         add_unit(&mut text, unit);
     }
     for note in &report.notes {
-        let _ = writeln!(text, "{} {}: {}", paint(YELLOW, "note"), note.subject, note.text);
+        let word = match note.kind {
+            NoteKind::Fact => "note",
+            NoteKind::Advice => "advice",
+        };
+        let _ = writeln!(text, "{} {}: {}", paint(YELLOW, word), note.subject, note.text);
     }
     add_symbols(&mut text, report);
     if let (Some(module), Some(path)) = (&report.module, &built.module) {

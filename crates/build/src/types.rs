@@ -1,0 +1,148 @@
+//! Changed types: judged for all units at once, so that each type is told of once.
+
+use crate::report::{Note, NoteKind};
+use crate::units::{Compared, ProvenUnit};
+use kmend_kernel::{Image, ImageSection, KernelError, ModuleTree};
+use kmend_refusal::{Code, Refusal, SourceLine};
+use kmend_types::{Changes, Surroundings};
+use std::collections::BTreeSet;
+
+/// The unit's owner that is no module.
+const VMLINUX: &str = "vmlinux";
+
+/// What the changed types of all units come to.
+pub(crate) struct Judged {
+    pub(crate) refusals: Vec<Refusal>,
+    pub(crate) notes: Vec<Note>,
+}
+
+/// Judges the changed types of all units.
+pub(crate) fn judge(
+    units: &[Compared],
+    image: &Image,
+    modules: Option<&ModuleTree>,
+    symvers: &str,
+) -> Judged {
+    let mut changes = Changes::default();
+    let mut accepted = BTreeSet::new();
+    for unit in units {
+        changes.merge(unit.types.clone());
+        accepted.extend(unit.accepted.iter().cloned());
+    }
+    let proven: Vec<&ProvenUnit> = units.iter().filter_map(|unit| unit.result.as_ref().ok()).collect();
+    let all_are_proven = proven.len() == units.len();
+    let kernel = Kernel { proven, all_are_proven, image, modules, symvers };
+    let mut verdict = changes.judge(&accepted, &kernel);
+    for refusal in &mut verdict.refusals {
+        let unit = units.iter().find(|unit| unit.types.concerns(&refusal.subject));
+        refusal.place = unit.map(|unit| SourceLine { file: unit.source.clone(), line: None });
+    }
+    let note = |advice: kmend_types::Advice| Note {
+        kind: NoteKind::Advice,
+        subject: advice.subject,
+        text: advice.text,
+    };
+    Judged { refusals: verdict.refusals, notes: verdict.advice.into_iter().map(note).collect() }
+}
+
+/// Drops what the differ found of a variable whose types say more.
+pub(crate) fn drop_doubled(found: &mut Vec<Refusal>, of_types: &[Refusal]) {
+    let is_doubled = |refusal: &Refusal| {
+        let is_variable = matches!(refusal.code, Code::ChangedStatic | Code::ChangedGlobal);
+        let name = kmend_diff::source_function(&refusal.subject);
+        is_variable && of_types.iter().any(|other| other.code == refusal.code && other.subject == name)
+    };
+    found.retain(|refusal| !is_doubled(refusal));
+}
+
+/// The kernel as changed signatures ask it.
+struct Kernel<'a> {
+    proven: Vec<&'a ProvenUnit>,
+    /// Whether what is replaced is known.
+    all_are_proven: bool,
+    image: &'a Image,
+    modules: Option<&'a ModuleTree>,
+    symvers: &'a str,
+}
+
+impl Surroundings for Kernel<'_> {
+    /// Format of Module.symvers: `CRC NAME OWNER KIND` (Documentation/kbuild/modules.rst).
+    fn is_exported(&self, function: &str) -> bool {
+        self.symvers.lines().any(|line| line.split('\t').nth(1) == Some(function))
+    }
+
+    fn callers_outside(&self, function: &str) -> Vec<String> {
+        let unknown = || vec!["it is not known which code does".to_owned()];
+        if !self.all_are_proven {
+            return unknown();
+        }
+        // A function that is not replaced is called as before.
+        let Some(unit) = self.proven.iter().find(|unit| unit.replaces(function)) else { return Vec::new() };
+        let found = match (unit.owner.as_str(), unit.matched.locate(function)) {
+            (VMLINUX, Some(located)) => Some(self.callers_in_image(located.address)),
+            (VMLINUX, None) => None,
+            (module, _) => self.modules.and_then(|tree| callers_in_module(tree, module, function).ok()),
+        };
+        let Some(callers) = found else { return unknown() };
+        callers.into_iter().filter(|caller| !self.is_replaced(caller, &unit.owner)).collect()
+    }
+}
+
+impl Kernel<'_> {
+    /// Whether a function, or the one that it is a part of, is replaced in the same object.
+    fn is_replaced(&self, name: &str, owner: &str) -> bool {
+        let root = kmend_diff::source_function(name);
+        self.proven.iter().any(|unit| unit.owner == owner && unit.replaces(&root))
+    }
+
+    /// The functions of the image that refer to an address, by a relative or a 32-bit operand. What looks like one and is
+    /// not can only lead to a refusal.
+    fn callers_in_image(&self, address: u64) -> BTreeSet<String> {
+        let live = |section: &&ImageSection| section.is_code() && !section.name.starts_with(".init");
+        let mut callers = BTreeSet::new();
+        for section in self.image.sections().iter().filter(live) {
+            let code = self.image.section_data(&section.name).unwrap_or_default();
+            for (offset, operand) in code.windows(4).enumerate() {
+                let Ok(operand) = <[u8; 4]>::try_from(operand) else { continue };
+                let operand = i32::from_le_bytes(operand);
+                let place = section.address.wrapping_add(offset as u64);
+                let is_relative = place.wrapping_add(4).wrapping_add_signed(i64::from(operand)) == address;
+                if is_relative || i64::from(operand) as u64 == address {
+                    let symbol = self.image.symbols().containing(place);
+                    callers.extend(symbol.map(|(symbol, _)| symbol.name.to_string()));
+                }
+            }
+        }
+        callers
+    }
+}
+
+/// The functions of a module whose code refers to one of its functions.
+fn callers_in_module(
+    tree: &ModuleTree,
+    module: &str,
+    function: &str,
+) -> Result<BTreeSet<String>, KernelError> {
+    let object = tree.module(module)?.into_object();
+    let mut callers = BTreeSet::new();
+    for id in object.section_ids() {
+        let section = object.section(id);
+        if !section.is_code() || section.name.starts_with(".init") {
+            continue;
+        }
+        for relocation in &section.relocations {
+            let Some(target) = object.symbols.get(relocation.symbol.index()) else { continue };
+            if target.name != function {
+                continue;
+            }
+            let holds = |symbol: &&kmend_object::Symbol| {
+                symbol.is_function()
+                    && symbol.section() == Some(id)
+                    && (symbol.value..symbol.value.saturating_add(symbol.size)).contains(&relocation.offset)
+            };
+            let caller = object.symbols.iter().find(holds);
+            callers.insert(caller.map_or_else(|| section.name.clone(), |symbol| symbol.name.clone()));
+        }
+    }
+    Ok(callers)
+}
