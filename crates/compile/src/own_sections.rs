@@ -140,4 +140,12 @@ mod tests {
             check(text, text);
         }
     }
+
+    #[test]
+    fn text_that_ends_anywhere_is_passed_on() {
+        let whole = "\t.section\t.sched.text,\"ax\",@progbits\n\t.p2align 4\n\t.type\tf, @function\nf:\n\t.size\tf, .-f\n";
+        for end in 0..whole.find("\tf, @function").unwrap() {
+            check(&whole[..end], &whole[..end]);
+        }
+    }
 }

@@ -93,7 +93,9 @@ pub(crate) fn prove(
         return Err(Failure::new(Code::WrongKernel, livepatch.display().to_string(), why));
     }
     let mut proof = Proof::new(&kernel.image, livepatch);
-    let wanted: Vec<String> = inspection.modules().iter().chain(&checks.modules).cloned().collect();
+    // Those that are asked for come first: a module may want them through request_module(), of which no dependency
+    // tells.
+    let wanted: Vec<String> = checks.modules.iter().chain(&inspection.modules()).cloned().collect();
     if !wanted.is_empty() {
         proof.modules = ModuleTree::open(&kernel.modules)?.load_order_of(&wanted)?;
     }
