@@ -89,7 +89,7 @@ blockers() {
     for task in /proc/[0-9]*/task/[0-9]*; do
         case $(cat $task/patch_state) in
             -1|"$target"|"") ;;
-            *) echo "${task##*/} $(cat $task/comm): $(sed 's/.* //' $task/stack | tr '\n' ' ')" ;;
+            *) echo "${task##*/} $(cat $task/comm): $(sed 's/^\[[^]]*\] //' $task/stack | tr '\n' ' ')" ;;
         esac
     done
 }

@@ -4,18 +4,21 @@ use super::index::Fix;
 use super::outcome::{Outcome, Record, Refused};
 use crate::narrate;
 use anyhow::{Context, Result, anyhow};
-use kmend_build::{Built, RefusalReport, Request, target};
+use kmend_build::{Built, RefusalReport, Report, Request, target};
 use kmend_compile::{PatchFile, Prepared};
 use kmend_kernel::ModuleTree;
 use kmend_refusal::{Code, Kind};
 use kmend_store::{Cache, Kernel};
-use kmend_vm::{Accelerator, Proof};
+use kmend_vm::{Accelerator, Proof, VmError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// From power on to power off: modules such as amdgpu take an emulated guest long to load.
 const GUEST_TIMEOUT: Duration = Duration::from_secs(240);
+
+/// How the guest begins to tell which tasks hold a transition.
+const IN_THE_OLD_STATE: &str = "tasks in the old state";
 
 /// What all fixes share.
 pub(crate) struct Workshop {
@@ -72,7 +75,7 @@ fn go(workshop: &Workshop, fix: &Fix, patch: &[u8], record: &mut Record) -> Resu
     }
     let module = built.module.as_deref().context("there is no module and no refusal")?;
     let start = Instant::now();
-    let outcome = prove(workshop, module);
+    let outcome = prove(workshop, module, &built.report);
     record.proof = start.elapsed().as_secs_f64();
     outcome
 }
@@ -114,7 +117,7 @@ fn declined(refusals: &[RefusalReport]) -> Outcome {
     Outcome::Refused { refusals: refusals.iter().map(refused).collect() }
 }
 
-fn prove(workshop: &Workshop, module: &Path) -> Result<Outcome> {
+fn prove(workshop: &Workshop, module: &Path, report: &Report) -> Result<Outcome> {
     let names = kmend_inspect::inspect(module)?.modules();
     let proof = Proof {
         modules: workshop.modules.load_order_of(&names)?,
@@ -122,5 +125,25 @@ fn prove(workshop: &Workshop, module: &Path) -> Result<Outcome> {
         timeout: GUEST_TIMEOUT,
         ..Proof::new(&workshop.kernel.image, module)
     };
-    Ok(Outcome::Proven { modules: kmend_vm::prove(&proof)?.modules })
+    match kmend_vm::prove(&proof) {
+        Ok(proven) => Ok(Outcome::Proven { modules: proven.modules }),
+        Err(VmError::StepFailed { output, .. }) if output.contains(IN_THE_OLD_STATE) => {
+            let tasks: Vec<&str> = output.lines().filter(|line| !line.contains(IN_THE_OLD_STATE)).collect();
+            let told = tasks.iter().any(|task| is_told(report, task));
+            Ok(Outcome::Stalls { tasks: tasks.join("; "), told })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a note of the build says that a changed function on a task's stack may hold the transition.
+fn is_told(report: &Report, task: &str) -> bool {
+    let functions = report.units.iter().flat_map(|unit| &unit.functions);
+    let sleeps_in = |name: &str| task.contains(&format!(" {name}+"));
+    let names: Vec<&str> =
+        functions.map(|function| function.name.as_str()).filter(|name| sleeps_in(name)).collect();
+    report.notes.iter().any(|note| {
+        note.text.contains("transition")
+            && names.iter().any(|name| note.subject == **name || note.text.contains(name))
+    })
 }

@@ -38,6 +38,14 @@ pub(crate) enum Outcome {
     Nothing { why: Vec<String> },
     /// It was refused.
     Refused { refusals: Vec<Refused> },
+    /// It was built, and its transition never ends while a module that it patches is loaded: a task sleeps in a
+    /// changed function that it never leaves.
+    Stalls {
+        /// The tasks with their stacks.
+        tasks: String,
+        /// Whether the build says so in a note.
+        told: bool,
+    },
     /// Its hunks fit in neither direction.
     DoesNotApply,
     /// Something went wrong.
@@ -55,7 +63,7 @@ pub(crate) struct Refused {
 
 impl Outcome {
     pub(crate) fn is_failure(&self) -> bool {
-        matches!(self, Outcome::Failed { .. })
+        matches!(self, Outcome::Failed { .. } | Outcome::Stalls { told: false, .. })
     }
 
     /// One or two words that tell outcomes apart.
@@ -64,6 +72,7 @@ impl Outcome {
             Outcome::Proven { .. } => "proven".into(),
             Outcome::Nothing { .. } => "nothing".into(),
             Outcome::Refused { refusals } => format!("refused {}", codes(refusals)),
+            Outcome::Stalls { .. } => "stalls".into(),
             Outcome::DoesNotApply => "does not apply".into(),
             Outcome::Failed { .. } => "failed".into(),
         }
@@ -85,6 +94,9 @@ impl Record {
             Outcome::Proven { modules: Presence::Late { why } } => format!(", modules after it: {why}"),
             Outcome::Proven { modules: Presence::Never { why } } => format!(", without modules: {why}"),
             Outcome::Failed { error } => format!(": {error}"),
+            Outcome::Stalls { tasks, told } => {
+                format!("{}: {tasks}", if *told { ", as the build says" } else { " without a word" })
+            }
             _ => String::new(),
         };
         format!("{} {}{more} ({:.1} s + {:.1} s)", self.file, self.outcome.brief(), self.build, self.proof)

@@ -14,6 +14,7 @@ struct Row {
     proven: u32,
     nothing: u32,
     refused: u32,
+    stalls: u32,
     failed: u32,
     does_not_apply: u32,
 }
@@ -25,6 +26,7 @@ impl Row {
             Outcome::Proven { .. } => &mut self.proven,
             Outcome::Nothing { .. } => &mut self.nothing,
             Outcome::Refused { .. } => &mut self.refused,
+            Outcome::Stalls { .. } => &mut self.stalls,
             Outcome::DoesNotApply => &mut self.does_not_apply,
             Outcome::Failed { .. } => &mut self.failed,
         } += 1;
@@ -32,7 +34,7 @@ impl Row {
 
     /// Of the fixes that apply and change code of this kernel, the part that is built and proven.
     fn rate(self) -> String {
-        let of = self.proven + self.refused + self.failed;
+        let of = self.proven + self.refused + self.stalls + self.failed;
         if of == 0 {
             "–".into()
         } else {
@@ -40,19 +42,36 @@ impl Row {
         }
     }
 
-    fn cells(self, kind: &str) -> [String; 8] {
-        let numbers = [self.fixes, self.does_not_apply, self.nothing, self.proven, self.refused, self.failed];
-        let [fixes, does_not_apply, nothing, proven, refused, failed] =
-            numbers.map(|number| number.to_string());
-        [kind.to_owned(), fixes, does_not_apply, nothing, proven, refused, failed, self.rate()]
+    fn cells(self, kind: &str) -> [String; COLUMNS.len()] {
+        let number = |number: u32| number.to_string();
+        [
+            kind.to_owned(),
+            number(self.fixes),
+            number(self.does_not_apply),
+            number(self.nothing),
+            number(self.proven),
+            number(self.refused),
+            number(self.stalls),
+            number(self.failed),
+            self.rate(),
+        ]
     }
 }
 
-const COLUMNS: [&str; 8] =
-    ["kind", "fixes", "do not apply", "nothing to patch", "built and proven", "refused", "failed", "rate"];
+const COLUMNS: [&str; 9] = [
+    "kind",
+    "fixes",
+    "do not apply",
+    "nothing to patch",
+    "built and proven",
+    "refused",
+    "stall",
+    "failed",
+    "rate",
+];
 
 /// A row for each kind, most fixes first, and one for all.
-fn rows(records: &[Record]) -> Vec<[String; 8]> {
+fn rows(records: &[Record]) -> Vec<[String; COLUMNS.len()]> {
     let mut kinds: BTreeMap<&str, Row> = BTreeMap::new();
     let mut all = Row::default();
     for record in records {
@@ -70,6 +89,7 @@ fn lists(records: &[Record]) -> Vec<(&'static str, Vec<[String; 2]>)> {
     let mut lists = [
         ("Refused", Vec::new()),
         ("Failed", Vec::new()),
+        ("Stall", Vec::new()),
         ("Nothing to patch", Vec::new()),
         ("Do not apply", Vec::new()),
     ];
@@ -80,8 +100,9 @@ fn lists(records: &[Record]) -> Vec<(&'static str, Vec<[String; 2]>)> {
                 (0, format!("{}: {}", codes(refusals), texts.join("; ")))
             }
             Outcome::Failed { error } => (1, error.clone()),
-            Outcome::Nothing { why } => (2, why.join("; ")),
-            Outcome::DoesNotApply => (3, String::new()),
+            Outcome::Stalls { tasks, .. } => (2, tasks.clone()),
+            Outcome::Nothing { why } => (3, why.join("; ")),
+            Outcome::DoesNotApply => (4, String::new()),
             Outcome::Proven { .. } => continue,
         };
         lists[list].1.push([record.file.trim_end_matches(".patch").to_owned(), text]);
@@ -157,8 +178,8 @@ mod tests {
             record("d", "data", Outcome::DoesNotApply),
         ];
         let rows = rows(&records);
-        assert_eq!(rows[0], ["code", "3", "0", "1", "1", "1", "0", "50.0 %"]);
-        assert_eq!(rows[1], ["data", "1", "1", "0", "0", "0", "0", "–"]);
+        assert_eq!(rows[0], ["code", "3", "0", "1", "1", "1", "0", "0", "50.0 %"]);
+        assert_eq!(rows[1], ["data", "1", "1", "0", "0", "0", "0", "0", "–"]);
         assert_eq!(rows[2][0], "all");
         let headings: Vec<&str> = lists(&records).iter().map(|(heading, _)| *heading).collect();
         assert_eq!(headings, ["Refused", "Nothing to patch", "Do not apply"]);
