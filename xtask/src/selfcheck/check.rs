@@ -143,6 +143,10 @@ impl Subject {
                 Ok(delta) => {
                     missed(&delta, &opinion, &pair)?;
                     too_much(&delta, &opinion)?;
+                    ensure!(
+                        !(delta.is_empty() && opinion.data_differs),
+                        "MISSED: data differs, and nothing changes"
+                    );
                     seen.constants += usize::from(!delta.is_empty());
                 }
             }
