@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use kmend_process::Command;
 
 /// A package, and what it is for.
-const NEEDED: [(&str, &str); 13] = [
+const NEEDED: [(&str, &str); 14] = [
     ("gcc-12", "the compiler that built Debian 12's kernels"),
     ("binutils", "assembles and links what it wrote"),
     ("libc6-dev", "for the programs of the kernel's build system"),
@@ -18,6 +18,7 @@ const NEEDED: [(&str, &str); 13] = [
     ("xz-utils", "unpacks what the archive packs"),
     ("kmod", "reads modules in the build system's last step"),
     ("qemu-system-x86", "boots a kernel in a virtual machine"),
+    ("chromium", "opens the page that `kmend build --html` writes"),
     ("busybox-static", "all the programs of that machine"),
 ];
 

@@ -5,6 +5,7 @@ mod corpus;
 mod expectation;
 mod guest;
 mod kallsyms;
+mod page;
 mod patch;
 mod whole;
 
@@ -100,6 +101,7 @@ fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &C
     }
     add("kallsyms".into(), Box::new(kallsyms::run));
     add("prove".into(), Box::new(whole::prove));
+    add("page".into(), Box::new(page::run));
     add("same-bytes".into(), Box::new(whole::same_bytes));
     let subject = Arc::new(Subject::new(bench.cache.clone(), Kernel::clone(kernel))?);
     for source in selfcheck::pick(&subject.prepared.database, if choice.all { ALL_UNITS } else { UNITS }) {

@@ -12,11 +12,16 @@ pub(crate) fn text(explanation: &Explanation) -> String {
 
 fn function_text(function: &Function) -> String {
     let style = if function.status == Status::New { GREEN } else { YELLOW };
+    // The two objects of `kmend diff` are of no unit.
+    let place = match function.unit.as_str() {
+        "" => String::new(),
+        unit => format!(" ({} of {})", visible(unit), visible(&function.object)),
+    };
     let mut text = format!(
-        "\n{} {} {}\n",
+        "\n{} {}{}\n",
         paint(style, function.status.word()),
         paint(BOLD, visible(&function.name)),
-        paint(DIM, format!("({} of {})", visible(&function.unit), visible(&function.object)))
+        paint(DIM, place)
     );
     for cause in &function.causes {
         let _ = writeln!(text, "  {} {}", paint(BOLD, "why:"), cause.text);
@@ -83,7 +88,8 @@ fn add_instruction<'a>(
 ) {
     let Margin { mark, style } = margin;
     if let Some(place) = instruction.place.as_ref().filter(|place| *last != Some(*place)) {
-        let at = format!("{}:{}", place.file, place.line);
+        let which = if place.text.len() > 1 { " (one of these)" } else { "" };
+        let at = format!("{}:{}{which}", place.file, place.line);
         let _ = writeln!(text, "  {} {}", paint(*style, mark), paint(CYAN, at));
         for line in &place.text {
             let _ = writeln!(text, "  {}   {}", paint(*style, mark), line.replace('\t', "    "));

@@ -3,7 +3,7 @@
 //! The instructions are aligned by their keys, in which places within the function do not show, so that code that
 //! only moved is the same. Whether a branch still goes to the same instruction is known once all is aligned.
 
-use crate::explanation::{CONTEXT, Instruction, Piece, Row, Stretch};
+use crate::explanation::{CONTEXT, EXCERPT, Instruction, Piece, Row, Stretch};
 use crate::instructions::{Decoded, disassemble};
 use crate::side::{self, Side};
 use crate::visible::visible;
@@ -231,9 +231,11 @@ fn stretches(pairs: &[Pair], row: impl Fn(&Pair) -> Row, room: &mut Room, left: 
         let group = &pairs[start..start + count];
         start += count;
         stretches.push(if differs {
-            let kept = count.min(*left).min(room.differing);
-            *left -= kept;
-            room.differing -= kept;
+            // Of every function at least the first difference is kept.
+            let first = if *left == FUNCTION_ROOM { EXCERPT } else { 0 };
+            let kept = count.min((*left).min(room.differing).max(first));
+            *left = left.saturating_sub(kept);
+            room.differing = room.differing.saturating_sub(kept);
             Stretch::Differs { count, rows: group[..kept].iter().map(&row).collect() }
         } else {
             let kept = if count <= room.same { count } else { 0 };

@@ -7,6 +7,8 @@ use serde::Serialize;
 pub(crate) const CONTEXT: usize = 3;
 /// How many differing rows an excerpt has at most.
 const LONGEST_EXCERPT: usize = 10;
+/// How many rows the excerpt of a function's first difference has at most.
+pub(crate) const EXCERPT: usize = LONGEST_EXCERPT + 2 * CONTEXT;
 
 /// Why each function is in a livepatch.
 #[derive(Debug, Clone, Default, Serialize)]

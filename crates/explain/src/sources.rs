@@ -54,6 +54,7 @@ impl<'a> Files<'a> {
     /// A place with its text. Of several lines with one number those are taken that have a word at the column.
     pub(crate) fn place(&self, file: &str, line: u32, column: Option<u32>, others: &Files<'_>) -> Place {
         let mut text = self.text(file, line);
+        text.dedup();
         if let (Some(column), 2..) = (column, text.len()) {
             let fitting: Vec<String> =
                 text.iter().filter(|line| begins_a_word(line, column)).cloned().collect();

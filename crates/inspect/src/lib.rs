@@ -73,6 +73,8 @@ pub struct Inspection {
     pub objects: Vec<PatchedObject>,
     /// What the livepatch loader resolves, by the object whose presence it waits for.
     pub relocations: Vec<ObjectRelocations>,
+    /// The exported symbols that the module loader resolves, as for any module, in the order of their names.
+    pub exports: Vec<String>,
 }
 
 /// The livepatch relocations that are applied with one object.
@@ -126,6 +128,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
         depends: module.depends().collect(),
         objects: patch.map(|patch| patch.objects).unwrap_or_default(),
         relocations: relocations(module.object()),
+        exports: exports(module.object()),
     })
 }
 
@@ -149,6 +152,13 @@ fn relocations(object: &Object) -> Vec<ObjectRelocations> {
         .collect();
     all.sort_by_key(|relocations| relocations.object != VMLINUX);
     all
+}
+
+/// The undefined symbols.
+fn exports(object: &Object) -> Vec<String> {
+    let undefined = object.symbols.iter().filter(|symbol| symbol.is_undefined() && !symbol.name.is_empty());
+    let names: BTreeSet<String> = undefined.map(|symbol| symbol.name.clone()).collect();
+    names.into_iter().collect()
 }
 
 /// Takes `.klp.sym.OBJECT.NAME,POSITION` apart. Module names hold no dot, symbols do.

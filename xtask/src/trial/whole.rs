@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// The example of the README, from the workspace's folder.
-const PATCH: &str = "examples/meminfo.patch";
+pub(super) const PATCH: &str = "examples/meminfo.patch";
 
 /// `kmend build` and `kmend prove`, with what the guest shows.
 pub(crate) fn prove(bench: &Bench, kernel: &Kernel) -> Result<()> {
@@ -56,7 +56,7 @@ fn build(bench: &Bench, kernel: &Kernel, output: &Path) -> Result<Output> {
     kmend(bench, &["build", PATCH, "--kernel", &kernel.release, "--output", output])
 }
 
-fn kmend(bench: &Bench, arguments: &[&str]) -> Result<Output> {
+pub(super) fn kmend(bench: &Bench, arguments: &[&str]) -> Result<Output> {
     let (command, _) = crate::built::line(&bench.kmend, arguments);
     Ok(command.env("KMEND_CACHE", bench.cache.root()).run()?)
 }

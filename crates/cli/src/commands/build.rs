@@ -83,6 +83,9 @@ struct Explain {
     /// after, with the source lines. With --json all instructions that differ
     #[arg(long)]
     explain: bool,
+    /// Write all instructions that differ, side by side, and what the module holds, into one HTML page
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 }
 
 /// What is built.
@@ -100,7 +103,7 @@ const EXAMPLES: &str = "\
 Examples:
   kmend build fix.patch
   kmend build fix.patch --kernel 6.1.0-56-cloud-amd64 -o out --prove
-  kmend build fix.patch --explain
+  kmend build fix.patch --explain --html fix.html
   kmend build --reverse bad-change.patch
   kmend build 0001-first.patch 0002-second.patch --name both --no-replace
   kmend build fix.patch --prove --before 'grep -q Chunk /proc/meminfo' --after 'grep -q CHUNK /proc/meminfo'
@@ -132,10 +135,11 @@ impl Build {
             name: self.name.clone(),
             replace: !self.no_replace,
             output: self.output.clone(),
-            explain: self.explain.explain,
+            explain: self.explain.explain || self.explain.html.is_some(),
         };
         let built = build(&request)?;
         let explanation = built.explanation.as_ref().filter(|_| self.explain.explain);
+        self.explain.write_page(&built)?;
         if !output.is_json() {
             output.text(&report::text(&built))?;
             if let Some(explanation) = explanation {
@@ -198,6 +202,17 @@ impl Patches {
             patches.reverse();
         }
         Ok(patches.into_iter().map(|patch| (patch.name, patch.bytes)).collect())
+    }
+}
+
+impl Explain {
+    fn write_page(&self, built: &Built) -> Result<(), Failure> {
+        let Some(path) = &self.html else { return Ok(()) };
+        let module = built.module.as_deref().map(kmend_inspect::inspect).transpose()?;
+        let none = Explanation::default();
+        let explanation = built.explanation.as_ref().unwrap_or(&none);
+        let page = kmend_page::page(&built.report, explanation, module.as_ref());
+        std::fs::write(path, page).map_err(|error| Failure::io(path, &error))
     }
 }
 

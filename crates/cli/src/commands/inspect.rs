@@ -49,6 +49,10 @@ fn text(module: &Inspection) -> String {
     for relocations in &module.relocations {
         add_relocations(&mut text, relocations);
     }
+    if !module.exports.is_empty() {
+        let title = paint(BOLD, "exported symbols that it uses");
+        let _ = writeln!(text, "\n{title}\n  {}", module.exports.join("\n  "));
+    }
     text
 }
 
