@@ -44,6 +44,27 @@ fn a_string_is_a_reason() {
 }
 
 #[test]
+fn the_first_difference_is_explained() {
+    let place = Place::new();
+    let options = [SECTIONS, &["-g"]].concat();
+    place.compile("orig.o", &ORIGINAL.replace("n > limit", "n >= limit"), &options);
+    place.compile("patched.o", ORIGINAL, &options);
+    let ended = place.kmend(&["diff", "orig.o", "patched.o", "--explain"]);
+    let [old, new] = ["  -    ", "  +    "];
+    ended.expect(
+        0,
+        &["changed check\n", "source.c:5", "    int check(int n) { return n > limit; }", old, new],
+        &[""],
+    );
+    let names = ended.stdout.lines().filter(|line| line.contains("limit,%e") || line.contains(",limit"));
+    assert!(names.count() > 0, "the variable has its name:\n{}", ended.stdout);
+    let json = place.kmend(&["diff", "orig.o", "patched.o", "--explain", "--json"]).json();
+    let function = &json["explanation"]["functions"][0];
+    assert_eq!((&function["name"], &function["status"]), (&"check".into(), &"changed".into()));
+    assert_eq!(function["pieces"][0]["stretches"][0]["kind"], "differs");
+}
+
+#[test]
 fn nothing_to_do_is_said_and_has_its_exit_code() {
     let place = place("int limit = 3;", "int limit = 3; /* a comment */");
     place.kmend(&["diff", "orig.o", "patched.o"]).expect(

@@ -137,6 +137,7 @@ impl Build {
             output: self.output.clone(),
             explain: self.explain.explain || self.explain.html.is_some(),
         };
+        self.explain.empty_page()?;
         let built = build(&request)?;
         let explanation = built.explanation.as_ref().filter(|_| self.explain.explain);
         self.explain.write_page(&built)?;
@@ -206,6 +207,12 @@ impl Patches {
 }
 
 impl Explain {
+    /// Makes sure that the page can be written, and that none of an earlier build is taken for this one's.
+    fn empty_page(&self) -> Result<(), Failure> {
+        let Some(path) = &self.html else { return Ok(()) };
+        std::fs::write(path, "").map_err(|error| Failure::io(path, &error))
+    }
+
     fn write_page(&self, built: &Built) -> Result<(), Failure> {
         let Some(path) = &self.html else { return Ok(()) };
         let module = built.module.as_deref().map(kmend_inspect::inspect).transpose()?;

@@ -34,7 +34,7 @@ pub(crate) struct Diff {
     #[arg(value_name = "PATCHED.o")]
     patched: PathBuf,
     /// Print for each function the first instruction that differs, disassembled before and after, with the source lines
-    /// if the objects have debug information (-g) and the sources are where they were compiled
+    /// if the objects have debug information (-g) and this is the folder in which they were compiled
     #[arg(long)]
     explain: bool,
 }
