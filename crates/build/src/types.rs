@@ -3,7 +3,7 @@
 use crate::report::{Note, NoteKind};
 use crate::units::{Compared, ProvenUnit};
 use kmend_kernel::{Image, ImageSection, KernelError, ModuleTree};
-use kmend_refusal::{Code, Refusal, SourceLine};
+use kmend_refusal::{Advice, Code, Refusal, SourceLine};
 use kmend_types::{Changes, Surroundings};
 use std::collections::BTreeSet;
 
@@ -13,6 +13,7 @@ const VMLINUX: &str = "vmlinux";
 /// What the changed types of all units come to.
 pub(crate) struct Judged {
     pub(crate) refusals: Vec<Refusal>,
+    /// Advice, that of the units' code among it.
     pub(crate) notes: Vec<Note>,
 }
 
@@ -37,12 +38,14 @@ pub(crate) fn judge(
         let unit = units.iter().find(|unit| unit.types.concerns(&refusal.subject));
         refusal.place = unit.map(|unit| SourceLine { file: unit.source.clone(), line: None });
     }
-    let note = |advice: kmend_types::Advice| Note {
+    let note = |advice: &Advice| Note {
         kind: NoteKind::Advice,
-        subject: advice.subject,
-        text: advice.text,
+        subject: advice.subject.clone(),
+        text: advice.text.clone(),
     };
-    Judged { refusals: verdict.refusals, notes: verdict.advice.into_iter().map(note).collect() }
+    let advice: BTreeSet<&Advice> =
+        verdict.advice.iter().chain(units.iter().flat_map(|unit| &unit.advice)).collect();
+    Judged { refusals: verdict.refusals, notes: advice.into_iter().map(note).collect() }
 }
 
 /// Drops what the differ found of a variable whose types say more.

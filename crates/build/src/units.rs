@@ -8,7 +8,7 @@ use kmend_kernel::{Image, ModuleTree};
 use kmend_link::{Locate, Location};
 use kmend_match::{Against, Matched, Outcome};
 use kmend_object::Object;
-use kmend_refusal::{Code, Refusal};
+use kmend_refusal::{Advice, Code, Refusal};
 use kmend_types::Changes;
 use std::collections::BTreeSet;
 
@@ -37,6 +37,8 @@ pub(crate) struct Compared {
     pub(crate) result: UnitResult,
     /// What differs between the types; not looked for where no code changes.
     pub(crate) types: Changes,
+    /// What the code of changed functions suggests.
+    pub(crate) advice: Vec<Advice>,
     /// The types that the author vouches for.
     pub(crate) accepted: BTreeSet<String>,
 }
@@ -83,7 +85,13 @@ pub(crate) fn compare(unit: &CompiledUnit, matched: Option<Matched>) -> Result<C
         let what = if unit.new_file { "adds" } else { "removes" };
         let why = format!("the patch {what} this file, and kmend patches functions of files that stay");
         let result = Err(vec![Refusal::new(Code::UnsupportedFile, &source, why)]);
-        return Ok(Compared { source, result, types: Changes::default(), accepted: BTreeSet::new() });
+        return Ok(Compared {
+            source,
+            result,
+            types: Changes::default(),
+            advice: Vec::new(),
+            accepted: BTreeSet::new(),
+        });
     };
     let original = parse(&source, &unit.original)?;
     let patched = parse(&source, patched)?;
@@ -94,7 +102,9 @@ pub(crate) fn compare(unit: &CompiledUnit, matched: Option<Matched>) -> Result<C
         let types = kmend_types::compare(&original, &patched);
         types.map_err(|error| BuildError::Types { unit: source.clone(), source: error })?
     };
-    Ok(Compared { source, result, types, accepted: kmend_types::accepted(&patched) })
+    let functions = result.as_ref().map(|unit| unit.delta.functions.as_slice()).unwrap_or_default();
+    let advice = kmend_advice::advise(&original, &patched, functions);
+    Ok(Compared { source, result, types, advice, accepted: kmend_types::accepted(&patched) })
 }
 
 /// Compares code and data, and holds the result against the match.

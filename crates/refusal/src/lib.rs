@@ -78,6 +78,15 @@ impl Refusal {
     }
 }
 
+/// Something that the author of a patch should look at, and that kmend cannot prove to be right or wrong.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Advice {
+    /// What it is about: a type, variable or function.
+    pub subject: String,
+    /// One sentence.
+    pub text: String,
+}
+
 impl fmt::Display for Refusal {
     /// `KM0401 changed static data: frobs (mm/frob.c:12): why`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

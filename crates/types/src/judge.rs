@@ -4,7 +4,7 @@ use crate::compare::{Changes, SignatureChange, TypeChange, TypeKind, VariableCha
 use crate::enumeration::ValueChange;
 use crate::record::{Layout, Placement};
 use crate::same::Relation;
-use kmend_refusal::{Code, Refusal};
+use kmend_refusal::{Advice, Code, Refusal};
 use std::collections::BTreeSet;
 
 /// How many fields and functions a refusal names.
@@ -17,15 +17,6 @@ pub trait Surroundings {
     /// Code that is not replaced and refers to the function: what it is in words, such as a function's name. Empty only
     /// where it is certain that there is none.
     fn callers_outside(&self, function: &str) -> Vec<String>;
-}
-
-/// Something that the author of a patch should know and kmend cannot prove to be right or wrong.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Advice {
-    /// What it is about: a type, variable or function.
-    pub subject: String,
-    /// One sentence.
-    pub text: String,
 }
 
 /// What changed types come to.

@@ -25,7 +25,7 @@ mod same;
 
 pub use compare::{Changes, SignatureChange, TypeChange, TypeKind, VariableChange, accepted, compare};
 pub use enumeration::ValueChange;
-pub use judge::{Advice, Surroundings, Verdict};
+pub use judge::{Surroundings, Verdict};
 pub use record::{FieldChange, Layout, Place, Placement};
 pub use same::Relation;
 

@@ -1,0 +1,68 @@
+//! Locks that a changed function takes.
+
+use crate::Changed;
+use crate::code::Code;
+use kmend_refusal::Advice;
+
+/// Functions that take a lock: beginnings of their names (kernel/locking, include/linux/{spinlock,rwsem,rwlock}_api*.h).
+/// RCU is not among them: who reads under it keeps nobody out.
+const TAKES: &[&str] = &[
+    "mutex_lock",
+    "ww_mutex_lock",
+    "rt_mutex_lock",
+    "_raw_spin_lock",
+    "_raw_read_lock",
+    "_raw_write_lock",
+    "queued_read_lock_slowpath",
+    "down_read",
+    "down_write",
+    "down_interruptible",
+    "down_killable",
+    "lock_sock_nested",
+    "rtnl_lock",
+    "lock_device_hotplug",
+    "percpu_down_write",
+];
+
+/// A lock: the function that takes it, and the variable that it is, if it has a name.
+type Lock<'a> = (&'a str, Option<&'a str>);
+
+/// The locks that code takes, each once, in the order of its instructions.
+fn taken<'a>(code: &Code<'a>) -> Vec<Lock<'a>> {
+    let mut locks: Vec<Lock<'a>> = Vec::new();
+    for call in &code.calls {
+        let is_taken = TAKES.iter().any(|beginning| call.name.starts_with(beginning));
+        let lock = (call.name, call.argument);
+        if is_taken && !locks.contains(&lock) {
+            locks.push(lock);
+        }
+    }
+    locks
+}
+
+pub(crate) fn advise(function: &Changed<'_>) -> Option<Advice> {
+    let (before, after) = (taken(&function.before), taken(&function.after));
+    let missing = |from: &[Lock<'_>], locks: &[Lock<'_>]| -> Vec<String> {
+        from.iter().filter(|lock| !locks.contains(lock)).map(show).collect()
+    };
+    let (new, gone) = (missing(&after, &before), missing(&before, &after));
+    let list = |locks: &[Lock<'_>]| locks.iter().map(show).collect::<Vec<_>>().join(", ");
+    let what = match (new.is_empty(), gone.is_empty()) {
+        (true, true) if before == after => return None,
+        (true, true) => {
+            format!("it takes locks in another order: {}, before {}", list(&after), list(&before))
+        }
+        (false, true) => format!("it now takes {}", new.join(", ")),
+        (true, false) => format!("it no longer takes {}", gone.join(", ")),
+        (false, false) => format!("it now takes {} and no longer {}", new.join(", "), gone.join(", ")),
+    };
+    let text = format!(
+        "{what}; until every task has taken to the new code, some hold to the old rule: what the locks protect, and the order \
+         in which others take them, must allow both"
+    );
+    Some(Advice { subject: function.name.clone(), text })
+}
+
+fn show(lock: &Lock<'_>) -> String {
+    format!("{}({})", lock.0, lock.1.unwrap_or_default())
+}
