@@ -170,6 +170,14 @@ impl<'a> Pipeline<'a> {
         }
         types::drop_doubled(&mut refusals, &judged.refusals);
         refusals.extend(judged.refusals);
+        for unit in &proven {
+            let note = |text: &String| Note {
+                kind: NoteKind::Fact,
+                subject: unit.source.clone(),
+                text: text.clone(),
+            };
+            self.report.notes.extend(unit.delta.notes.iter().map(note));
+        }
         self.report.units = proven.iter().map(|unit| units::report(unit, &outcome.touched)).collect();
         if refusals.is_empty() && proven.iter().all(|unit| unit.delta.is_empty()) {
             refusals.push(nothing_changes(&self.report.units));

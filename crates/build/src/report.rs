@@ -1,6 +1,6 @@
 //! What a build found and made: the one value that the terminal, `NAME.json` and `--json` show.
 
-use kmend_diff::Reason;
+use kmend_diff::{Callback, Reason};
 use kmend_refusal::{Code, Refusal};
 use serde::Serialize;
 
@@ -69,6 +69,8 @@ pub struct UnitReport {
     pub functions: Vec<FunctionReport>,
     /// New variables that go into the module.
     pub variables: Vec<String>,
+    /// Callbacks of the unit's object that the patch brings.
+    pub callbacks: Vec<Callback>,
 }
 
 /// One function that goes into the module.

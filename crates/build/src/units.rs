@@ -200,5 +200,6 @@ pub(crate) fn report(unit: &ProvenUnit, touched: &BTreeSet<String>) -> UnitRepor
         functions_elsewhere: unit.matched.functions.len() - equal,
         functions: functions.collect(),
         variables: unit.delta.variables.clone(),
+        callbacks: unit.delta.callbacks.clone(),
     }
 }

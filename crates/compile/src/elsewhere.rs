@@ -25,7 +25,7 @@ pub fn compile_at(
     unit.arguments.push(format!("-fmacro-prefix-map={}/=", root.display()));
     unit.arguments.extend_from_slice(more);
     let stem = work.join("elsewhere");
-    match to_assembly(&target.compiler, root, &unit, &stem)? {
+    match to_assembly(&target.compiler, root, &unit, &[], &stem)? {
         Compiled::Done(assembly) => {
             Ok(sectioned(&target.compiler, &unit, &assembly.text, &prepared.exported, &stem)?)
         }

@@ -17,6 +17,7 @@
 
 mod apply;
 mod assembly;
+mod author;
 mod cache;
 mod classify;
 mod compiler;

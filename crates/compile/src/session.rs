@@ -1,5 +1,6 @@
 //! From patches to objects: the crate's one entry.
 
+use crate::author;
 use crate::cache::{Entry, Original};
 use crate::classify::runs_elsewhere;
 use crate::database::Unit;
@@ -280,7 +281,7 @@ impl Compile<'_> {
         }
         let compiler = &self.target.compiler;
         let stem = self.work.join(format!("{number}-original"));
-        let assembly = match unit::to_assembly(compiler, tree, unit, &stem)? {
+        let assembly = match unit::to_assembly(compiler, tree, unit, &[], &stem)? {
             Compiled::Done(assembly) => assembly,
             Compiled::Failed(words) => return Ok(Compiled::Failed(words)),
         };
@@ -311,7 +312,8 @@ impl Compile<'_> {
         loop {
             let (result, leak) = {
                 let shadow = self.shadow.read().unwrap_or_else(PoisonError::into_inner);
-                let result = unit::to_assembly(&self.target.compiler, shadow.root(), unit, stem)?;
+                let result =
+                    unit::to_assembly(&self.target.compiler, shadow.root(), unit, &[author::OPTION], stem)?;
                 let leak = match &result {
                     Compiled::Done(assembly) => shadow.leak(&assembly.read).map(str::to_owned),
                     Compiled::Failed(_) => None,

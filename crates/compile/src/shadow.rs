@@ -5,6 +5,7 @@
 //! A path that climbs out of a linked folder (`../x.h`) lands in the prepared tree, though, and could find an
 //! original there: [`Shadow::leaks`] looks for this in what the compiler says it read.
 
+use crate::author;
 use crate::error::{CompileError, io_error};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -31,7 +32,7 @@ impl Shadow {
         files: BTreeMap<PathBuf, Option<Vec<u8>>>,
         units: &[&str],
     ) -> Result<Self, CompileError> {
-        fs::create_dir_all(root).map_err(io_error("create", root))?;
+        author::write_headers(root)?;
         let tree = fs::canonicalize(tree).map_err(io_error("read", tree))?;
         let mut shadow = Self { root: root.to_owned(), tree, files, real: BTreeSet::new() };
         shadow.make_real(Path::new(""))?;

@@ -44,17 +44,20 @@ pub enum Compiled<T> {
     Failed(Vec<String>),
 }
 
-/// Compiles `unit` in the tree at `root` to assembly. `stem` is where to write: `STEM.s` and `STEM.d`.
+/// Compiles `unit` in the tree at `root` to assembly, with options of its own. `stem` is where to write: `STEM.s`
+/// and `STEM.d`.
 pub fn to_assembly(
     compiler: &str,
     root: &Path,
     unit: &Unit,
+    options: &[&str],
     stem: &Path,
 ) -> Result<Compiled<Assembly>, CompileError> {
     let (output, list) = (stem.with_extension("s"), stem.with_extension("d"));
     let run = Command::new(compiler)
         .args(unit.arguments.iter().filter(|argument| !asks_for_debug_information(argument)))
         .args(DEBUG_INFORMATION)
+        .args(options)
         // Names from the tree's root, so that nothing of where this ran can get into the object.
         .arg(format!("-fdebug-prefix-map={}=.", root.display()))
         .args(["-ffunction-sections", "-fdata-sections", "-MMD", "-MT", "unit", "-MF"])

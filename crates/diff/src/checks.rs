@@ -1,6 +1,7 @@
 //! What must not change, and what cannot be patched.
 
 use crate::atoms::{AtomId, AtomKind, IrregularSection, Unit};
+use crate::author::Requests;
 use crate::compare::{Comparison, Reason};
 use crate::references::Target;
 use crate::special::{self, Registers, Treatment};
@@ -68,13 +69,14 @@ fn refuse_fixed(unit: &Unit<'_>, id: AtomId, why: &str) -> Refusal {
 fn refuse_registrations(comparison: &Comparison<'_>) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let mut left: BTreeMap<String, Vec<AtomId>> = BTreeMap::new();
+    let requests = comparison.requests;
     for id in comparison.original.ids().filter(|&id| is_unpaired(comparison.original, id)) {
-        if comparison.pairing.patched(id).is_none() {
+        if comparison.pairing.patched(id).is_none() && !requests.ignores(comparison.original, id) {
             left.entry(comparison.original.section_of(id).name.clone()).or_default().push(id);
         }
     }
     for id in comparison.patched.ids().filter(|&id| is_unpaired(comparison.patched, id)) {
-        if comparison.pairing.original(id).is_some() {
+        if comparison.pairing.original(id).is_some() || requests.ignores(comparison.patched, id) {
             continue;
         }
         let section = &comparison.patched.section_of(id).name;
@@ -104,13 +106,15 @@ fn is_unpaired(unit: &Unit<'_>, id: AtomId) -> bool {
 pub(crate) fn refuse_unknown_sections(
     unit: &Unit<'_>,
     irregular: &[IrregularSection],
+    requests: &Requests,
     kept: &BTreeSet<AtomId>,
 ) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let mut named: BTreeSet<SectionId> = BTreeSet::new();
     for id in unit.ids() {
         let atom = unit.atom(id);
-        if atom.kind != AtomKind::Fixed || unit.treatments[atom.section.index()] != Treatment::Unknown {
+        let is_unknown = unit.treatments[atom.section.index()] == Treatment::Unknown;
+        if atom.kind != AtomKind::Fixed || !is_unknown || requests.ignores(unit, id) {
             continue;
         }
         let hit = atom.references.iter().find_map(|reference| match reference.target {

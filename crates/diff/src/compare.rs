@@ -5,6 +5,7 @@
 //! (its WARNs, its faulting instructions, its jump labels, its alternatives) are part of it.
 
 use crate::atoms::{AtomId, AtomKind, Unit};
+use crate::author::Requests;
 use crate::pair::Pairing;
 use crate::references::{Reference, Target};
 use crate::special::Treatment;
@@ -100,15 +101,30 @@ pub(crate) struct Comparison<'a> {
     pub(crate) original: &'a Unit<'a>,
     pub(crate) patched: &'a Unit<'a>,
     pub(crate) pairing: &'a Pairing,
+    pub(crate) requests: &'a Requests,
 }
 
 /// Pairs of contents that are being compared; a cycle holds if everything else does.
 type Assumed = HashSet<(AtomId, AtomId)>;
 
 impl Comparison<'_> {
-    /// The first reason why the two are not the same.
+    /// The first reason why the two are not the same, unless the author takes them for that.
     pub(crate) fn difference(&self, original: AtomId, patched: AtomId) -> Option<Reason> {
-        self.differ(original, patched, &mut Assumed::new())
+        let ignored = self.requests.ignores(self.patched, patched);
+        if ignored { None } else { self.differ(original, patched, &mut Assumed::new()) }
+    }
+
+    /// Notes on what differs and is ignored at the author's word.
+    pub(crate) fn ignored(&self) -> Vec<String> {
+        let pairs = self.patched.ids().filter_map(|id| Some((self.pairing.original(id)?, id)));
+        let ignored = pairs.filter(|&(_, id)| self.requests.ignores(self.patched, id));
+        ignored
+            .filter_map(|(original, id)| {
+                let reason = self.differ(original, id, &mut Assumed::new())?;
+                let name = self.patched.name(id);
+                Some(format!("{name} changes ({reason}) and stays as it is, because the patch says so"))
+            })
+            .collect()
     }
 
     fn differ(&self, a: AtomId, b: AtomId, assumed: &mut Assumed) -> Option<Reason> {

@@ -16,6 +16,7 @@
 //! position a reference has there is the business of the match and the linker.
 
 mod atoms;
+mod author;
 mod checks;
 mod compare;
 mod extract;
@@ -27,11 +28,13 @@ mod runtime;
 mod select;
 mod special;
 
+pub use author::{Callback, Moment};
 pub use compare::Reason;
 pub use extract::{Extract, Reference};
 pub use marks::Fentry;
 
 use atoms::{AtomId, AtomKind, Unit};
+use author::Requests;
 use compare::Comparison;
 use kmend_object::{Object, SymbolId};
 use kmend_refusal::{Code, Refusal};
@@ -45,6 +48,10 @@ pub struct Delta {
     pub functions: Vec<FunctionChange>,
     /// New variables that go into the module, by name.
     pub variables: Vec<String>,
+    /// Callbacks of the unit's object, in the order of the source for each moment.
+    pub callbacks: Vec<Callback>,
+    /// What a reader should know.
+    pub notes: Vec<String>,
     /// All that is kept.
     pub extract: Extract,
 }
@@ -81,7 +88,7 @@ pub struct Sides {
 impl Delta {
     /// Whether the two objects do the same.
     pub fn is_empty(&self) -> bool {
-        self.functions.is_empty()
+        self.functions.is_empty() && self.callbacks.is_empty()
     }
 
     /// Functions of the original that are replaced.
@@ -104,7 +111,9 @@ pub fn base_name(symbol: &str) -> String {
 pub fn changed(original: &Object, patched: &Object) -> Vec<FunctionChange> {
     let (original, patched) = (Unit::of(original).0, Unit::of(patched).0);
     let pairing = pair::pair(&original, &patched);
-    let comparison = Comparison { original: &original, patched: &patched, pairing: &pairing };
+    let requests = Requests::of(&patched, &pairing);
+    let comparison =
+        Comparison { original: &original, patched: &patched, pairing: &pairing, requests: &requests };
     let (marks, _) = marks::mark(&comparison, Fentry::IfUsed);
     let change = |(&id, reasons): (&AtomId, &Vec<Reason>)| comparison.change(id, &marks, reasons.clone());
     marks.changed.iter().map(change).collect()
@@ -116,13 +125,17 @@ pub fn compare(original: &Object, patched: &Object, fentry: Fentry) -> Result<De
     let (original, _) = Unit::of(original);
     let (patched, irregular) = Unit::of(patched);
     let pairing = pair::pair(&original, &patched);
-    let comparison = Comparison { original: &original, patched: &patched, pairing: &pairing };
+    let requests = Requests::of(&patched, &pairing);
+    let comparison =
+        Comparison { original: &original, patched: &patched, pairing: &pairing, requests: &requests };
     let mut refusals = checks::refuse_changes(&comparison);
+    refusals.extend(requests.refusals.iter().cloned());
     let (marks, unredirectable) = marks::mark(&comparison, fentry);
     refusals.extend(unredirectable);
-    let selection = select::select(&original, &patched, &pairing, &marks);
+    let called_back = requests.callbacks.iter().map(|&(_, id)| id);
+    let selection = select::select(&original, &patched, &pairing, &marks, called_back);
     refusals.extend(selection.refusals.iter().cloned());
-    refusals.extend(checks::refuse_unknown_sections(&patched, &irregular, &selection.kept));
+    refusals.extend(checks::refuse_unknown_sections(&patched, &irregular, &requests, &selection.kept));
     if !refusals.is_empty() {
         refusals.sort();
         refusals.dedup();
@@ -138,7 +151,10 @@ pub fn compare(original: &Object, patched: &Object, fentry: Fentry) -> Result<De
     let functions = changed.chain(new).collect();
     let is_variable = |id: &&AtomId| patched.atom(**id).kind == AtomKind::Variable;
     let variables = selection.kept.iter().filter(is_variable).map(|&id| patched.name(id)).collect();
-    Ok(Delta { functions, variables, extract })
+    let callback = |&(moment, id)| Callback { moment, function: patched.name(id), symbol: symbols[&id] };
+    let callbacks = requests.callbacks.iter().map(callback).collect();
+    let notes = comparison.ignored().into_iter().chain(requests.idle([&original, &patched])).collect();
+    Ok(Delta { functions, variables, callbacks, notes, extract })
 }
 
 impl Comparison<'_> {

@@ -7,7 +7,7 @@
 
 use crate::atoms::{AtomId, AtomKind, Unit};
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
-use kmend_object::{Object, SectionId, SymbolId, SymbolKind, elf};
+use kmend_object::{Object, Section, SectionId, SymbolId, SymbolKind, elf};
 
 /// A relocation as the object has it, before its target is known.
 #[derive(Debug, Clone)]
@@ -59,27 +59,35 @@ pub(crate) enum Target {
 /// Every section's relocations in order of their offset. Those of debug information are left out: it refers to all
 /// code and data and needs none of it.
 pub(crate) fn raw(object: &Object) -> Vec<Vec<RawReference>> {
-    let sorted = |section: &kmend_object::Section| {
-        let is_debug_information = section.name.starts_with(".debug_");
-        let mut list: Vec<RawReference> = section
-            .relocations
-            .iter()
-            .filter(|relocation| relocation.kind != elf::R_X86_64_NONE && !is_debug_information)
-            .map(|relocation| RawReference {
-                offset: relocation.offset,
-                kind: relocation.kind,
-                symbol: relocation.symbol,
-                addend: relocation.addend,
-                tail: 0,
-                branch: false,
-                in_place: false,
-                undecoded: false,
-            })
-            .collect();
-        list.sort_by_key(|reference| reference.offset);
-        list
+    let of_section = |section: &Section| {
+        if section.name.starts_with(".debug_") { Vec::new() } else { sorted(section) }
     };
-    object.sections.iter().map(sorted).collect()
+    object.sections.iter().map(of_section).collect()
+}
+
+/// The relocations of the sections of one name, in order of their offset.
+pub(crate) fn of_section_named(unit: &Unit<'_>, name: &str) -> Vec<RawReference> {
+    unit.object.sections.iter().filter(|section| section.name == name).flat_map(sorted).collect()
+}
+
+fn sorted(section: &Section) -> Vec<RawReference> {
+    let mut list: Vec<RawReference> = section
+        .relocations
+        .iter()
+        .filter(|relocation| relocation.kind != elf::R_X86_64_NONE)
+        .map(|relocation| RawReference {
+            offset: relocation.offset,
+            kind: relocation.kind,
+            symbol: relocation.symbol,
+            addend: relocation.addend,
+            tail: 0,
+            branch: false,
+            in_place: false,
+            undecoded: false,
+        })
+        .collect();
+    list.sort_by_key(|reference| reference.offset);
+    list
 }
 
 /// Decodes the code of every atom and completes its references.

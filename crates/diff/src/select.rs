@@ -49,17 +49,22 @@ struct Selector<'a> {
     reported: HashSet<(AtomId, String)>,
 }
 
-/// Follows the changed functions' references.
+/// Follows the references of the changed functions and of `new` ones.
 pub(crate) fn select<'a>(
     original: &'a Unit<'a>,
     patched: &'a Unit<'a>,
     pairing: &'a Pairing,
     marks: &'a Marks,
+    new: impl Iterator<Item = AtomId>,
 ) -> Selection {
     let selection = Selection { kept: BTreeSet::new(), new: BTreeSet::new(), refusals: Vec::new() };
     let reported = HashSet::new();
     let mut selector = Selector { patched, original, pairing, marks, selection, queue: Vec::new(), reported };
     for &id in marks.changed.keys() {
+        selector.keep(id);
+    }
+    for id in new {
+        selector.selection.new.insert(id);
         selector.keep(id);
     }
     while let Some(id) = selector.queue.pop() {

@@ -140,9 +140,9 @@ const TABLE: &[Row] = &[
     // Notes of the toolchain.
     row(".note*", Treatment::Ignored),
     row(".comment", Treatment::Ignored),
-    row(".kmend.accept", Treatment::Ignored),       // kmend.h: KMEND_ACCEPT_TYPE()
     row(".debug_*", Treatment::Ignored),            // DWARF 5, section 7.1
     row(".BTF*", Treatment::Ignored),
+    row(".kmend.*", Treatment::Ignored),            // crates/compile/headers/kmend.h: the author's requests
     row(".llvm*", Treatment::Ignored),
     // Ordinary code and data.
     row(".text*", Treatment::Plain),

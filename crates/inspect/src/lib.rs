@@ -116,7 +116,10 @@ pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
         return Err(InspectError::NotALivepatch { path: path.into(), name: module.name().to_owned() });
     }
     let text = |key| module.modinfo(key).next().filter(|text| !text.is_empty()).map(str::to_owned);
-    let patch = table::read(module.object());
+    let mut patch = table::read(module.object());
+    if let Some(patch) = &mut patch {
+        table::name_callbacks(patch, module.modinfo("kmend_callback"));
+    }
     Ok(Inspection {
         name: module.name().to_owned(),
         kernel: module.release().unwrap_or_default().to_owned(),

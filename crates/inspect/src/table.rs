@@ -73,6 +73,29 @@ pub(crate) fn read(object: &Object) -> Option<Patch> {
     })
 }
 
+/// Names the functions of the patch's author in the place of those with which kmend calls them, as its modules say
+/// in `.modinfo`: `OBJECT MOMENT FUNCTION`.
+pub(crate) fn name_callbacks<'a>(patch: &mut Patch, described: impl Iterator<Item = &'a str>) {
+    let mut named: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for description in described {
+        let mut words = description.splitn(3, ' ');
+        if let (Some(object), Some(when), Some(function)) = (words.next(), words.next(), words.next()) {
+            named.entry((object, when)).or_default().push(function);
+        }
+    }
+    for object in &mut patch.objects {
+        for callback in std::mem::take(&mut object.callbacks) {
+            let functions = named.get(&(object.name.as_str(), callback.when));
+            let called = functions.into_iter().flatten().map(|&function| function.to_owned());
+            let called = called.map(|function| Callback { when: callback.when, function });
+            object.callbacks.extend(called);
+            if functions.is_none() {
+                object.callbacks.push(callback);
+            }
+        }
+    }
+}
+
 /// A byte of a section.
 type Place = (SectionId, u64);
 
@@ -156,8 +179,9 @@ impl<'a> Pointers<'a> {
         }
         let objects = self.objects(self.follow(after(place, 8)?)?);
         let replace = self.object.section(place.0).bytes(place.1.checked_add(REPLACE)?, 1)? != [0];
-        // Many things begin with THIS_MODULE; only a patch goes on to objects with functions.
-        (!objects.is_empty()).then_some(Patch { replace, objects })
+        // Many things begin with THIS_MODULE; only a patch goes on to objects with functions or callbacks.
+        let is_patch = objects.iter().any(|it| !it.functions.is_empty() || !it.callbacks.is_empty());
+        is_patch.then_some(Patch { replace, objects })
     }
 
     fn objects(&self, array: Place) -> Vec<PatchedObject> {
@@ -166,10 +190,16 @@ impl<'a> Pointers<'a> {
         let starts: Vec<(Place, Place)> = self
             .within(array, end)
             .filter_map(|funcs| Some(((funcs.0, funcs.1.checked_sub(8)?), self.follow(funcs)?)))
-            .filter(|(start, funcs)| start.1 >= array.1 && self.function_at(*funcs).is_some())
+            .filter(|(start, funcs)| start.1 >= array.1 && self.is_function_array(*funcs))
             .collect();
         let arrays: Vec<Place> = starts.iter().map(|&(_, funcs)| funcs).collect();
         starts.iter().map(|&(start, funcs)| self.object_at(start, funcs, &arrays)).collect()
+    }
+
+    /// Whether it is an array of functions. One without any, of an object that has callbacks only, is known by its
+    /// section: the kernel writes into it, and into nothing else that an object points at.
+    fn is_function_array(&self, place: Place) -> bool {
+        self.function_at(place).is_some() || self.object.section(place.0).is_writable()
     }
 
     fn object_at(&self, place: Place, funcs: Place, arrays: &[Place]) -> PatchedObject {

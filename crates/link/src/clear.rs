@@ -53,10 +53,7 @@ pub(crate) fn add_places(module: &mut Object, linked: &Linked) -> BTreeMap<Strin
     if linked.clearing.is_none() {
         return tables;
     }
-    for (number, functions) in table::objects(linked).enumerate() {
-        let Some(object) = functions.first().map(|function| function.target.object.as_str()) else {
-            continue;
-        };
+    for (number, &object) in table::objects(linked).keys().enumerate() {
         if object != VMLINUX {
             let symbol = add_table(module, number, object);
             tables.insert(table::places_alias(number), symbol);

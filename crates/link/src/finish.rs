@@ -49,7 +49,7 @@ fn livepatch_symbols(module: &mut Object, linked: &Linked) -> BTreeMap<SymbolId,
     late
 }
 
-/// From the table's aliases to the functions they stand for.
+/// From the table's aliases of functions, replacements and callbacks, to those they stand for.
 fn replacements(module: &Object, linked: &Linked) -> Result<BTreeMap<SymbolId, SymbolId>, LinkError> {
     let functions: BTreeMap<&str, SymbolId> = module
         .symbol_ids()
@@ -59,18 +59,18 @@ fn replacements(module: &Object, linked: &Linked) -> Result<BTreeMap<SymbolId, S
     let mut replacements = BTreeMap::new();
     for id in module.symbol_ids() {
         let symbol = module.symbol(id);
-        let Some(number) = table::alias_number(&symbol.name).filter(|_| symbol.is_undefined()) else {
+        if !symbol.is_undefined() || !table::is_alias(&symbol.name) {
             continue;
-        };
-        let replacement = linked.functions.get(number).map(|function| function.replacement.as_str());
-        let function = replacement.and_then(|name| functions.get(name));
+        }
+        let function = table::meaning(linked, &symbol.name).and_then(|name| functions.get(name));
         let Some(&function) = function else {
             return Err(inconsistent(format!("the module lost the function for {}", symbol.name)));
         };
         replacements.insert(id, function);
     }
-    if replacements.len() != linked.functions.len() {
-        let (found, wanted) = (replacements.len(), linked.functions.len());
+    let wanted = linked.functions.len() + linked.callbacks.len();
+    if replacements.len() != wanted {
+        let found = replacements.len();
         return Err(inconsistent(format!("the patch table has {found} of {wanted} functions")));
     }
     Ok(replacements)

@@ -168,6 +168,7 @@ mod tests {
             replace: true,
             build_id: String::new(),
             functions: Vec::new(),
+            callbacks: Vec::new(),
             symbols: Vec::new(),
             warnings: Vec::new(),
             clearing: None,

@@ -9,6 +9,7 @@
 //! Architecture invariant: up to the finish every symbol keeps its source name, because objtool knows
 //! functions that do not return by name; and no step asks for a kernel's version.
 
+mod callbacks;
 mod clear;
 #[cfg(test)]
 mod double;
@@ -29,6 +30,7 @@ pub use names::{LONGEST_NAME, check_patch_name};
 pub use neighbours::{Candidate, Exported, KernelSymbols, Locate, Location};
 pub use plan::Resolution;
 
+use callbacks::ObjectCallback;
 use kmend_diff::Delta;
 use kmend_object::Object;
 use kmend_refusal::Refusal;
@@ -92,6 +94,8 @@ pub struct Linked {
     pub build_id: String,
     /// The functions to patch, ordered by object.
     pub functions: Vec<PatchedFunction>,
+    /// The callbacks of the patch's author, in the units' order.
+    pub(crate) callbacks: Vec<ObjectCallback>,
     /// How the undefined symbols are resolved.
     pub symbols: Vec<PlannedSymbol>,
     /// What a user should know of the module.
@@ -120,6 +124,7 @@ pub fn link(input: &LinkInput<'_>) -> Result<Linked, Vec<Refusal>> {
         replace: input.replace,
         build_id: input.build_id.to_owned(),
         functions,
+        callbacks: callbacks::collect(input, &merged),
         symbols: merged.symbols,
         warnings: merged.warnings,
         clearing: merged.clearing,

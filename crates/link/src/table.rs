@@ -2,8 +2,9 @@
 
 use crate::merge::Merged;
 use crate::plan::VMLINUX;
-use crate::{LinkInput, Linked, Location, PatchedFunction, names};
+use crate::{LinkInput, Linked, Location, PatchedFunction, callbacks, names};
 use kmend_refusal::{Code, Refusal};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// The functions to patch, by object and name.
@@ -59,7 +60,7 @@ pub(crate) fn alias(number: usize) -> String {
 }
 
 /// The number in an alias.
-pub(crate) fn alias_number(name: &str) -> Option<usize> {
+fn alias_number(name: &str) -> Option<usize> {
     name.strip_prefix("kmend_new_")?.parse().ok()
 }
 
@@ -68,9 +69,30 @@ pub(crate) fn places_alias(object: usize) -> String {
     format!("kmend_places_{object}")
 }
 
-/// The functions of each object, in the table's order.
-pub(crate) fn objects(linked: &Linked) -> impl Iterator<Item = &[PatchedFunction]> {
-    linked.functions.chunk_by(|a, b| a.target.object == b.target.object)
+/// Whether the finish has to put a function of the module in the place of this symbol.
+pub(crate) fn is_alias(name: &str) -> bool {
+    alias_number(name).or_else(|| callbacks::alias_number(name)).is_some()
+}
+
+/// The symbol in the merged object that one of the table's aliases stands for.
+pub(crate) fn meaning<'a>(linked: &'a Linked, name: &str) -> Option<&'a str> {
+    if let Some(number) = alias_number(name) {
+        return linked.functions.get(number).map(|function| function.replacement.as_str());
+    }
+    let number = callbacks::alias_number(name)?;
+    linked.callbacks.get(number).map(|callback| callback.function.as_str())
+}
+
+/// The objects of the table in their order, each with its functions.
+pub(crate) fn objects(linked: &Linked) -> BTreeMap<&str, Vec<(usize, &PatchedFunction)>> {
+    let mut objects: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    for (number, function) in linked.functions.iter().enumerate() {
+        objects.entry(&function.target.object).or_default().push((number, function));
+    }
+    for callback in &linked.callbacks {
+        objects.entry(&callback.object).or_default();
+    }
+    objects
 }
 
 /// The C file. The aliases are weak, so that modpost lets them pass undefined.
@@ -81,48 +103,38 @@ pub(crate) fn source(linked: &Linked) -> String {
     for number in 0..linked.functions.len() {
         let _ = writeln!(text, "extern void {}(void) __attribute__((weak));", alias(number));
     }
+    text.push_str(&callbacks::declarations(linked));
     if let Some(placeholders) = &linked.clearing {
         text.push_str(&clearing(placeholders));
     }
     let mut entries = String::new();
-    let mut number = 0;
-    for (group, functions) in objects(linked).enumerate() {
+    for (group, (object, functions)) in objects(linked).into_iter().enumerate() {
         let _ = writeln!(text, "\nstatic struct klp_func kmend_functions_{group}[] = {{");
-        for function in functions {
+        for (number, function) in functions {
             let (name, position) = (literal(&function.target.name), function.target.sympos());
             let new = alias(number);
             let _ =
                 writeln!(text, "\t{{ .old_name = {name}, .new_func = {new}, .old_sympos = {position} }},");
-            number += 1;
         }
         text.push_str("\t{ }\n};\n");
-        let object = functions.first().map_or(VMLINUX, |function| &function.target.object);
         entries.push_str(&object_entry(&mut text, linked, group, object));
     }
     let _ = write!(text, "\nstatic struct klp_object kmend_objects[] = {{\n{entries}\t{{ }}\n}};\n");
     text.push_str(&frame(linked));
+    text.push_str(&callbacks::descriptions(linked));
     text
 }
 
 /// One element of the array of objects; what it refers to is added to `text`.
 fn object_entry(text: &mut String, linked: &Linked, group: usize, object: &str) -> String {
-    if object == VMLINUX {
-        return format!("\t{{ .name = NULL, .funcs = kmend_functions_{group} }},\n");
-    }
-    let name = literal(object);
-    if linked.clearing.is_none() {
-        return format!("\t{{ .name = {name}, .funcs = kmend_functions_{group} }},\n");
-    }
+    let name = if object == VMLINUX { "NULL".to_owned() } else { literal(object) };
     let places = places_alias(group);
-    let _ = write!(
-        text,
-        "\nextern const struct kmend_place {places}[] __attribute__((weak));\n\
-         static void kmend_clear_{group}(struct klp_object *object)\n{{\n\tkmend_clear({places});\n}}\n"
-    );
-    format!(
-        "\t{{ .name = {name}, .funcs = kmend_functions_{group}, \
-         .callbacks = {{ .post_unpatch = kmend_clear_{group} }} }},\n"
-    )
+    let clear = (object != VMLINUX && linked.clearing.is_some()).then(|| format!("kmend_clear({places});"));
+    if clear.is_some() {
+        let _ = writeln!(text, "\nextern const struct kmend_place {places}[] __attribute__((weak));");
+    }
+    let callbacks = callbacks::of_object(text, linked, group, object, clear.as_deref());
+    format!("\t{{ .name = {name}, .funcs = kmend_functions_{group}{callbacks} }},\n")
 }
 
 /// The function that clears the places of late relocations, see `clear`.
@@ -159,7 +171,7 @@ fn frame(linked: &Linked) -> String {
 }
 
 /// A C string literal. Symbol names are printable; anything else is written in octal.
-fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     let mut quoted = String::from("\"");
     for byte in text.bytes() {
         match byte {

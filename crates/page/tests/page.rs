@@ -28,6 +28,7 @@ fn report(text: &str) -> Report {
             functions_elsewhere: 0,
             functions: Vec::new(),
             variables: vec![text.into()],
+            callbacks: Vec::new(),
         }],
         symbols: Vec::new(),
         notes: vec![Note { kind: NoteKind::Advice, subject: text.into(), text: text.into() }],

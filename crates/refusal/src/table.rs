@@ -107,6 +107,7 @@ codes! {
     ChangedGlobal = "0416", Refusal, "a global variable changes its size or kind", "keep the variable as it is and add a new one, or set what it should hold in a callback";
     ChangedExportType = "0417", Refusal, "changed type of an exported function", "keep its declaration and add a function with the new one";
     ChangedSignature = "0418", Refusal, "changed parameters of a function that other code calls", "keep its declaration and add a function with the new one, which the patched callers call";
+    Request = "0421", Refusal, "a request of the patch that cannot be met", "give what the macro of kmend.h asks for, see docs/authoring.md";
 
     // 05xx: the linker and the module step.
     ModuleStepFailed = "0501", Error, "the module could not be built", "the build system's own words are in the message";

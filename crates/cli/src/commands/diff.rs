@@ -5,7 +5,7 @@ use crate::failure::{End, Failure};
 use crate::output::Output;
 use crate::style::{CYAN, GREEN, YELLOW, paint};
 use clap::Args;
-use kmend_diff::{Delta, Fentry, FunctionChange};
+use kmend_diff::{Callback, Delta, Fentry, FunctionChange};
 use kmend_explain::{Explainer, Explanation, NumberedLine, Sources, Unit};
 use kmend_object::Object;
 use kmend_refusal::Code;
@@ -50,6 +50,8 @@ Example:
 struct Difference<'a> {
     functions: &'a [FunctionChange],
     variables: &'a [String],
+    callbacks: &'a [Callback],
+    notes: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<Explanation>,
 }
@@ -63,7 +65,13 @@ impl Diff {
             return Err(Failure::new(Code::NothingChanges, "", why));
         }
         let explanation = self.explain.then(|| explain(&original, &patched, &delta));
-        let difference = Difference { functions: &delta.functions, variables: &delta.variables, explanation };
+        let difference = Difference {
+            functions: &delta.functions,
+            variables: &delta.variables,
+            callbacks: &delta.callbacks,
+            notes: &delta.notes,
+            explanation,
+        };
         output.result(&difference, |difference| {
             text(&delta) + &difference.explanation.as_ref().map(explanation::text).unwrap_or_default()
         })?;
@@ -98,6 +106,12 @@ fn text(delta: &Delta) -> String {
     }
     for variable in &delta.variables {
         line(&mut text, &paint(CYAN, "variable"), variable, "new");
+    }
+    for callback in &delta.callbacks {
+        line(&mut text, &paint(CYAN, "callback"), &callback.function, callback.moment.name());
+    }
+    for note in &delta.notes {
+        let _ = writeln!(text, "  note      {note}");
     }
     text
 }

@@ -66,6 +66,7 @@ fn linked() -> Linked {
         replace: true,
         build_id: String::new(),
         functions: vec![PatchedFunction { target, replacement: "show.kmend1".into() }],
+        callbacks: Vec::new(),
         symbols: vec![
             PlannedSymbol {
                 placeholder: "printk".into(),

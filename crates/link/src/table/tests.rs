@@ -1,4 +1,6 @@
 use super::*;
+use crate::callbacks::ObjectCallback;
+use kmend_diff::Moment;
 use kmend_object::Object;
 use std::collections::BTreeMap;
 
@@ -16,6 +18,7 @@ fn linked(clearing: Option<[String; 3]>) -> Linked {
             function("vmlinux", "dup", 2, 3),
             function("vmlinux", "f.isra.0", 1, 1),
         ],
+        callbacks: Vec::new(),
         symbols: Vec::new(),
         warnings: Vec::new(),
         clearing,
@@ -55,9 +58,64 @@ static struct klp_object kmend_objects[] = {
 fn modules_get_a_callback_where_the_kernel_does_not_clear() {
     let text = source(&linked(Some(["poke.kmend1", "sync", "mutex"].map(str::to_owned))));
     assert!(text.contains("size_t size) __asm__(\"poke.kmend1\");"), "{text}");
-    assert!(text.contains(".funcs = kmend_functions_0, .callbacks = { .post_unpatch = kmend_clear_0 } },"));
+    assert!(
+        text.contains(".funcs = kmend_functions_0, .callbacks = { .post_unpatch = kmend_post_unpatch_0 } },")
+    );
     assert!(text.contains("\t{ .name = NULL, .funcs = kmend_functions_1 },"));
-    assert!(!text.contains("kmend_clear_1"));
+    assert!(!text.contains("kmend_post_unpatch_1"));
+}
+
+#[test]
+fn callbacks_of_several_units_run_in_order_and_are_undone_in_reverse() {
+    let callback = |moment, unit, function: &str| ObjectCallback {
+        object: "mod_b".into(),
+        moment,
+        unit,
+        name: function.into(),
+        function: function.into(),
+    };
+    let callbacks = vec![
+        callback(Moment::PrePatch, 0, "a_prepare"),
+        callback(Moment::PostUnpatch, 0, "a_release"),
+        callback(Moment::PrePatch, 1, "b_prepare"),
+        callback(Moment::PostUnpatch, 1, "b_release"),
+    ];
+    let clearing = Some(["poke", "sync", "mutex"].map(str::to_owned));
+    let text = source(&Linked { callbacks, ..linked(clearing) });
+    let expected = "\
+static int kmend_pre_patch_1(struct klp_object *object)
+{
+\tint error;
+
+\terror = kmend_callback_0(object);
+\tif (error) {
+\t\tkmend_clear(kmend_places_1);
+\t\treturn error;
+\t}
+\terror = kmend_callback_2(object);
+\tif (error) {
+\t\tkmend_callback_1(object);
+\t\tkmend_clear(kmend_places_1);
+\t\treturn error;
+\t}
+\treturn 0;
+}
+
+static void kmend_post_unpatch_1(struct klp_object *object)
+{
+\tkmend_callback_3(object);
+\tkmend_callback_1(object);
+\tkmend_clear(kmend_places_1);
+}
+";
+    assert!(text.contains(expected), "{text}");
+    // An object may have callbacks and no function.
+    assert!(text.contains("static struct klp_func kmend_functions_1[] = {\n\t{ }\n};\n"), "{text}");
+    assert!(text.contains(
+        "\t{ .name = \"mod_b\", .funcs = kmend_functions_1, .callbacks = { .pre_patch = kmend_pre_patch_1, \
+         .post_unpatch = kmend_post_unpatch_1 } },\n"
+    ));
+    assert!(text.contains("MODULE_INFO(kmend_callback, \"mod_b pre_patch a_prepare\");\n"));
 }
 
 #[test]

@@ -48,6 +48,9 @@ fn add_unit(text: &mut String, unit: &UnitReport) {
     for variable in &unit.variables {
         line(text, &paint(CYAN, "variable"), variable, "new");
     }
+    for callback in &unit.callbacks {
+        line(text, &paint(CYAN, "callback"), &callback.function, callback.moment.name());
+    }
 }
 
 fn add_function(text: &mut String, function: &FunctionReport) {

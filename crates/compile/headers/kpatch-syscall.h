@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The names that patches for kpatch use in the place of SYSCALL_DEFINE1 and its kin, which need no help. */
+#ifndef KMEND_KPATCH_SYSCALL_H
+#define KMEND_KPATCH_SYSCALL_H
+
+#include <linux/syscalls.h>
+#include "kpatch-macros.h"
+
+#define KPATCH_SYSCALL_DEFINE1	KMEND_SYSCALL_DEFINE1
+#define KPATCH_SYSCALL_DEFINE2	KMEND_SYSCALL_DEFINE2
+#define KPATCH_SYSCALL_DEFINE3	KMEND_SYSCALL_DEFINE3
+#define KPATCH_SYSCALL_DEFINE4	KMEND_SYSCALL_DEFINE4
+#define KPATCH_SYSCALL_DEFINE5	KMEND_SYSCALL_DEFINE5
+#define KPATCH_SYSCALL_DEFINE6	KMEND_SYSCALL_DEFINE6
+
+#endif /* KMEND_KPATCH_SYSCALL_H */

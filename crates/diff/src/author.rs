@@ -1,0 +1,145 @@
+//! What the patch's author asks for, in sections that the macros of `kmend.h` fill (crates/compile/headers).
+//!
+//! `.kmend.callbacks.KIND` holds pointers to functions; the other sections hold texts, each with a NUL behind it.
+
+use crate::atoms::{AtomId, AtomKind, Unit};
+use crate::names;
+use crate::pair::Pairing;
+use crate::references::{self, Target};
+use kmend_object::{SymbolId, elf};
+use kmend_refusal::{Code, Refusal};
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// When a callback runs (Documentation/livepatch/callbacks.rst).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moment {
+    /// Before the object is patched; it may decline.
+    PrePatch,
+    /// When every task runs the new code.
+    PostPatch,
+    /// Before the object is unpatched.
+    PreUnpatch,
+    /// When every task runs the old code.
+    PostUnpatch,
+}
+
+impl Moment {
+    /// All, in the order of `struct klp_callbacks`.
+    pub const ALL: [Moment; 4] =
+        [Moment::PrePatch, Moment::PostPatch, Moment::PreUnpatch, Moment::PostUnpatch];
+
+    /// The name of the field in `struct klp_callbacks` (include/linux/livepatch.h).
+    pub fn name(self) -> &'static str {
+        match self {
+            Moment::PrePatch => "pre_patch",
+            Moment::PostPatch => "post_patch",
+            Moment::PreUnpatch => "pre_unpatch",
+            Moment::PostUnpatch => "post_unpatch",
+        }
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A callback of the unit's object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Callback {
+    /// When it runs.
+    pub moment: Moment,
+    /// The function, a new one.
+    pub function: String,
+    /// Its symbol in the extract.
+    #[serde(skip)]
+    pub symbol: SymbolId,
+}
+
+/// The author's requests in one unit.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    pub(crate) callbacks: Vec<(Moment, AtomId)>,
+    pub(crate) refusals: Vec<Refusal>,
+    functions: BTreeSet<String>,
+    sections: BTreeSet<String>,
+}
+
+impl Requests {
+    /// Reads the requests out of the patched unit.
+    pub(crate) fn of(unit: &Unit<'_>, pairing: &Pairing) -> Self {
+        let mut requests = Requests {
+            functions: texts(unit, ".kmend.ignore.functions"),
+            sections: texts(unit, ".kmend.ignore.sections"),
+            ..Requests::default()
+        };
+        for moment in Moment::ALL {
+            requests.read_callbacks(unit, pairing, moment);
+        }
+        requests
+    }
+
+    fn read_callbacks(&mut self, unit: &Unit<'_>, pairing: &Pairing, moment: Moment) {
+        let name = format!(".kmend.callbacks.{moment}");
+        for reference in references::of_section_named(unit, &name) {
+            let target = references::target(unit, &reference);
+            let function = match target {
+                Target::Atom { id, offset: 0 }
+                    if reference.kind == elf::R_X86_64_64 && unit.atom(id).kind == AtomKind::Function =>
+                {
+                    Some(id)
+                }
+                _ => None,
+            };
+            match function {
+                Some(id) if pairing.original(id).is_none() => self.callbacks.push((moment, id)),
+                Some(_) => self.refuse(moment, &unit.describe(&target), "is no new function"),
+                None => self.refuse(moment, &unit.describe(&target), "is no function of this source"),
+            }
+        }
+    }
+
+    fn refuse(&mut self, moment: Moment, callback: &str, what: &str) {
+        let why = format!("the {moment} callback {callback} {what}");
+        self.refusals.push(Refusal::new(Code::Request, callback, why));
+    }
+
+    /// Whether the author takes an atom for unchanged.
+    pub(crate) fn ignores(&self, unit: &Unit<'_>, id: AtomId) -> bool {
+        let is_function = unit.atom(id).kind == AtomKind::Function;
+        is_function && self.functions.contains(&names::root(&unit.name(id)))
+            || self.sections.contains(&unit.section_of(id).name)
+    }
+
+    /// Texts of requests that name nothing in either unit, for a note.
+    pub(crate) fn idle<'a>(&'a self, units: [&'a Unit<'a>; 2]) -> impl Iterator<Item = String> + 'a {
+        let function = move |name: &&String| {
+            let is_it = |unit: &Unit<'_>, id| {
+                unit.atom(id).kind == AtomKind::Function && names::root(&unit.name(id)) == **name
+            };
+            !units.iter().any(|unit| unit.ids().any(|id| is_it(unit, id)))
+        };
+        let section =
+            move |name: &&String| !units.iter().any(|unit| unit.object.section_named(name).is_some());
+        let functions = self.functions.iter().filter(function);
+        let sections = self.sections.iter().filter(section);
+        functions
+            .map(|name| {
+                format!("the patch asks to ignore the function {name}, which is inlined or not there")
+            })
+            .chain(sections.map(|name| {
+                format!("the patch asks to ignore the section {name}, which the object does not have")
+            }))
+    }
+}
+
+/// The texts in a section.
+fn texts(unit: &Unit<'_>, name: &str) -> BTreeSet<String> {
+    let data = unit.object.section_named(name).map_or(&[][..], |id| unit.object.section(id).data.as_slice());
+    let texts = data.split(|&byte| byte == 0).filter(|text| !text.is_empty());
+    texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect()
+}
