@@ -15,7 +15,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// From power on to power off: modules such as amdgpu take an emulated guest long to load.
-const GUEST_TIMEOUT: Duration = Duration::from_secs(240);
+const GUEST_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// How the guest begins to tell which tasks hold a transition.
 const IN_THE_OLD_STATE: &str = "tasks in the old state";

@@ -119,7 +119,7 @@ impl Subject {
                     function.reasons
                 );
             }
-            missed(&delta, &opinion, &pair)?;
+            missed(&delta, &opinion, &pair.original)?;
         }
         Ok(())
     }
@@ -141,7 +141,7 @@ impl Subject {
                     seen.refused += 1;
                 }
                 Ok(delta) => {
-                    missed(&delta, &opinion, &pair)?;
+                    missed(&delta, &opinion, &pair.original)?;
                     too_much(&delta, &opinion)?;
                     ensure!(
                         !(delta.is_empty() && opinion.data_differs),
@@ -176,14 +176,14 @@ fn nothing_changes(original: &Object, other: &Object) -> Result<()> {
 }
 
 /// The unforgivable error: code or data that differs and was not found to.
-fn missed(delta: &Delta, opinion: &Plain, pair: &Pair) -> Result<()> {
+fn missed(delta: &Delta, opinion: &Plain, original: &Object) -> Result<()> {
     let is_found = |name: &str| {
         delta.functions.iter().any(|function| function.original.as_deref().unwrap_or(&function.name) == name)
     };
     for (name, _) in opinion.functions.iter().filter(|(_, verdict)| **verdict == Verdict::Differs) {
         let hot = name.split(".cold").next().unwrap_or(name);
         if !is_found(name) && !is_found(hot) {
-            let section = plain::section_of(&pair.original, name).unwrap_or_default();
+            let section = plain::section_of(original, name).unwrap_or_default();
             bail!("MISSED: {name} in {section} differs, and is not among the changed: {:?}", names(delta));
         }
     }
@@ -222,3 +222,46 @@ impl std::fmt::Display for Declined {
 }
 
 impl std::error::Error for Declined {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kmend_diff::{FunctionChange, Sides};
+    use kmend_object::SymbolId;
+
+    fn opinion(functions: &[(&str, Verdict)]) -> Plain {
+        let functions = functions.iter().map(|(name, verdict)| ((*name).to_owned(), *verdict)).collect();
+        Plain { functions, data_differs: false }
+    }
+
+    fn delta(names: &[&str]) -> Delta {
+        let change = |name: &&str| FunctionChange {
+            name: (*name).to_owned(),
+            original: Some((*name).to_owned()),
+            carried: false,
+            reasons: vec![Reason::Code { offset: 0 }],
+            sides: Sides { original: None, patched: SymbolId::NULL },
+            symbol: SymbolId::NULL,
+        };
+        Delta { functions: names.iter().map(change).collect(), ..Delta::default() }
+    }
+
+    #[test]
+    fn a_difference_that_is_not_found_is_told() {
+        let opinion =
+            opinion(&[("f", Verdict::Differs), ("g.cold", Verdict::Differs), ("h", Verdict::Unknown)]);
+        assert!(missed(&delta(&["f", "g"]), &opinion, &Object::new()).is_ok());
+        let error = missed(&delta(&["g"]), &opinion, &Object::new()).unwrap_err();
+        assert!(error.to_string().starts_with("MISSED: f "), "{error}");
+        assert!(missed(&delta(&["f"]), &opinion, &Object::new()).is_err());
+    }
+
+    #[test]
+    fn what_is_the_same_must_not_change() {
+        let same = opinion(&[("f", Verdict::Same), ("g", Verdict::Unknown)]);
+        assert!(too_much(&delta(&["g"]), &same).is_ok());
+        assert!(too_much(&delta(&["f", "g"]), &same).is_err());
+        let with_cold = opinion(&[("f", Verdict::Same), ("f.cold", Verdict::Differs)]);
+        assert!(too_much(&delta(&["f"]), &with_cold).is_ok());
+    }
+}
