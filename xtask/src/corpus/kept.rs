@@ -59,7 +59,10 @@ impl Kept {
 
     /// Writes all records into one file and says where it is.
     pub(super) fn publish(&self, records: &[Record]) -> Result<PathBuf> {
-        let path = self.folder.with_extension("json");
+        // A release has dots, and none begins an extension.
+        let mut path = self.folder.clone().into_os_string();
+        path.push(".json");
+        let path = PathBuf::from(path);
         write_whole(&path, &serde_json::to_vec_pretty(records)?)?;
         Ok(path)
     }

@@ -80,7 +80,7 @@ impl Outcome {
 }
 
 /// The codes of a refusal, each once.
-pub(super) fn codes(refusals: &[Refused]) -> String {
+fn codes(refusals: &[Refused]) -> String {
     let mut codes: Vec<&str> = refusals.iter().map(|refusal| refusal.code.as_str()).collect();
     codes.sort_unstable();
     codes.dedup();

@@ -1,6 +1,6 @@
 //! The outcomes as tables.
 
-use super::outcome::{Outcome, Record, codes};
+use super::outcome::{Outcome, Record};
 use crate::narrate;
 use kmend_store::Kernel;
 use kmend_vm::Presence;
@@ -97,7 +97,7 @@ fn lists(records: &[Record]) -> Vec<(&'static str, Vec<[String; 2]>)> {
         let (list, text) = match &record.outcome {
             Outcome::Refused { refusals } => {
                 let texts: Vec<&str> = refusals.iter().map(|refusal| refusal.text.as_str()).collect();
-                (0, format!("{}: {}", codes(refusals), texts.join("; ")))
+                (0, texts.join("; "))
             }
             Outcome::Failed { error } => (1, error.clone()),
             Outcome::Stalls { tasks, .. } => (2, tasks.clone()),
