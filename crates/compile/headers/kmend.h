@@ -38,6 +38,14 @@
 /* Takes everything in a section for unchanged. */
 #define KMEND_IGNORE_SECTION(name)	KMEND_NOTE(".kmend.ignore.sections", name)
 
+/*
+ * Lets the livepatch write a variable's new initial value over the old one, where the running kernel could have
+ * written to it, too. If the living value is not the old one, the livepatch declines to be loaded.
+ */
+#define KMEND_UPDATE_DATA(variable)						\
+	_Static_assert(sizeof(variable), #variable);				\
+	KMEND_NOTE(".kmend.update", #variable)
+
 /* Takes a change of this type ("struct foo") for harmless. */
 #define KMEND_ACCEPT_TYPE(name)		KMEND_NOTE(".kmend.accept", "type:" name)
 

@@ -18,6 +18,7 @@ pub(super) fn check(kmend: &Path) -> Result<Count> {
     for path in documents()? {
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let mut mistakes = broken_links(&path, &text);
+        mistakes.extend(other_patches(&path, &text));
         for command in commands(&text) {
             mistakes.extend(manual.mistake(&command)?);
         }
@@ -54,6 +55,29 @@ fn broken_links(document: &Path, text: &str) -> Vec<String> {
         .filter(|file| !file.contains("://") && !folder.join(file).exists())
         .map(|file| format!("the link to {file} leads nowhere"))
         .collect()
+}
+
+/// Patches in blocks of the kind `diff` that are not, to the letter, the file that the line before the block links to:
+/// what a document shows is what the trials try.
+fn other_patches(document: &Path, text: &str) -> Vec<String> {
+    let folder = document.parent().unwrap_or(Path::new("."));
+    let mut mistakes = Vec::new();
+    let mut blocks = text.split("\n```diff\n");
+    let mut before = blocks.next().unwrap_or_default();
+    for block in blocks {
+        let shown = block.split("\n```").next().unwrap_or_default();
+        let file = before.trim_end().rsplit("](").next().and_then(|link| link.split(')').next());
+        let patch = file.and_then(|file| fs::read_to_string(folder.join(file)).ok());
+        // The words above a patch's diff are the trial's own.
+        let is_it = patch.is_some_and(|patch| {
+            patch.find("--- a/").is_some_and(|at| patch[at..].trim_end() == shown.trim_end())
+        });
+        if !is_it {
+            mistakes.push(format!("the patch after {} is another one", file.unwrap_or("no link")));
+        }
+        before = block;
+    }
+    mistakes
 }
 
 /// The `kmend` command lines of a document: in code between backticks, and in blocks at the start of a line.
@@ -152,6 +176,16 @@ mod tests {
     fn commands_are_found_in_blocks_and_between_backticks() {
         let text = "Type `kmend list`, not kmend remove.\n\n```\n$ kmend build x.patch -o out\nkmend: no\n```\n`kmend` is it.\n";
         assert_eq!(commands(text), ["kmend list", "kmend build x.patch -o out"]);
+    }
+
+    #[test]
+    fn a_patch_in_a_document_is_the_one_that_is_tried() {
+        let document = crate::root().join("docs/authoring.md");
+        let text = fs::read_to_string(&document).unwrap();
+        assert!(text.contains("\n```diff\n"));
+        assert_eq!(other_patches(&document, &text), Vec::<String>::new());
+        let changed = text.replacen("\n+#include <kmend.h>", "\n+#include <linux/slab.h>", 1);
+        assert_eq!(other_patches(&document, &changed).len(), 1);
     }
 
     #[test]
