@@ -110,6 +110,7 @@ impl<'a> Pipeline<'a> {
         match outcome {
             Ok(outcome) => {
                 self.note_all(&outcome);
+                self.report.reach = Some(outcome.reach).filter(|reach| reach.considered > 0);
                 Ok((outcome, facts))
             }
             Err(Failure::Refused { refusals }) => Err(Stop::Refused(refusals)),
@@ -180,7 +181,7 @@ impl<'a> Pipeline<'a> {
         }
         self.report.units = proven.iter().map(|unit| units::report(unit, &outcome.touched)).collect();
         if refusals.is_empty() && proven.iter().all(|unit| unit.delta.is_empty()) {
-            refusals.push(nothing_changes(&self.report.units));
+            refusals.push(nothing_changes(&self.report.units, &self.report.patches));
         }
         if refusals.is_empty() { Ok(proven) } else { Err(Stop::Refused(refusals)) }
     }
@@ -340,10 +341,12 @@ pub fn target(kernel: &Kernel) -> Target {
     }
 }
 
-fn nothing_changes(units: &[UnitReport]) -> Refusal {
-    let sources: Vec<&str> = units.iter().map(|unit| unit.source.as_str()).collect();
+fn nothing_changes(units: &[UnitReport], patches: &[PatchReport]) -> Refusal {
+    let sources = units.iter().map(|unit| unit.source.as_str());
+    let patches = patches.iter().map(|patch| patch.name.as_str());
+    let subject: Vec<&str> = if units.is_empty() { patches.collect() } else { sources.collect() };
     let why = "the patched source compiles to the same code and data";
-    Refusal::new(Code::NothingChanges, sources.join(", "), why)
+    Refusal::new(Code::NothingChanges, subject.join(", "), why)
 }
 
 fn empty_report(request: &Request<'_>) -> Report {
@@ -364,6 +367,7 @@ fn empty_report(request: &Request<'_>) -> Report {
         },
         patches: patches.collect(),
         units: Vec::new(),
+        reach: None,
         symbols: Vec::new(),
         notes: Vec::new(),
         refusals: Vec::new(),

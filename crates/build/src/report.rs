@@ -1,5 +1,6 @@
 //! What a build found and made: the one value that the terminal, `NAME.json` and `--json` show.
 
+use kmend_compile::Counts;
 use kmend_diff::{Callback, Reason};
 use kmend_refusal::{Code, Refusal};
 use serde::Serialize;
@@ -20,8 +21,11 @@ pub struct Report {
     pub kernel: KernelReport,
     /// The patches, in the order they were applied.
     pub patches: Vec<PatchReport>,
-    /// Every unit that the patches reach.
+    /// Every unit whose source is patched, and those that a patched header changes.
     pub units: Vec<UnitReport>,
+    /// How many units were looked at for the patched headers; `None` if no header is patched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reach: Option<Counts>,
     /// Symbols that the module takes from the running kernel by livepatch relocations.
     pub symbols: Vec<SymbolReport>,
     /// What a reader should know: skipped hunks, offsets, warnings of the tools.

@@ -238,7 +238,7 @@ fn module_objects(line: &[u8]) -> Option<(String, Vec<String>)> {
 }
 
 /// A path named from `folder`, from the root.
-fn from_root(folder: &str, path: &str) -> String {
+pub(crate) fn from_root(folder: &str, path: &str) -> String {
     let mut parts: Vec<&str> = folder.split('/').filter(|part| !part.is_empty()).collect();
     for part in path.split('/') {
         match part {

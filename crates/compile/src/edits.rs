@@ -66,13 +66,6 @@ impl Edits {
             _ if diff.is_rename => {
                 Some(unsupported(&path, "a renamed file changes what the kernel is built from"))
             }
-            Kind::Header if self.exists(&path, read)? => {
-                let why = "the units that include it would all have to be rebuilt";
-                Some(
-                    Refusal::new(Code::HeaderPatched, &path, why)
-                        .at(&path, diff.hunks.first().map(|h| h.old_start)),
-                )
-            }
             _ => None,
         };
         if let Some(refusal) = refusal {

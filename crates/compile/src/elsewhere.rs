@@ -26,8 +26,8 @@ pub fn compile_at(
     unit.arguments.extend_from_slice(more);
     let stem = work.join("elsewhere");
     match to_assembly(&target.compiler, root, &unit, &[], &stem)? {
-        Compiled::Done(assembly) => {
-            Ok(sectioned(&target.compiler, &unit, &assembly.text, &prepared.exported, &stem)?)
+        Compiled::Done((text, _)) => {
+            Ok(sectioned(&target.compiler, &unit, &text, &prepared.exported, &stem)?)
         }
         Compiled::Failed(words) => {
             let why = "it does not compile in another folder";

@@ -33,6 +33,8 @@ pub struct Prepared {
     pub(crate) exported: HashSet<String>,
     /// Whether it was there already.
     pub was_ready: bool,
+    /// Tells what it was made from.
+    pub(crate) fingerprint: String,
     make: Make,
     lock: PathBuf,
 }
@@ -58,6 +60,7 @@ pub fn prepare(target: &Target, progress: Progress<'_>) -> Result<Prepared, Comp
         compiler_line: compiler_line.clone(),
         exported: exported(),
         was_ready,
+        fingerprint: fingerprint.clone(),
         make: make.clone(),
         lock: lock.clone(),
     };
@@ -84,13 +87,15 @@ pub fn prepare(target: &Target, progress: Progress<'_>) -> Result<Prepared, Comp
 }
 
 impl Prepared {
-    /// Lets the build system make what `unit` needs beyond the prepared headers (such as `lib/crc32table.h`
-    /// or the parsers made from `*.asn1`), by building its object. The object is thrown away: it went through
-    /// none of what this crate does to compile.
-    pub(crate) fn generate_for(&self, unit: &Unit) -> Result<(), CompileError> {
+    /// Lets the build system make what `units` need beyond the prepared headers (such as `lib/crc32table.h`
+    /// or the parsers made from `*.asn1`), by building their objects. The objects are thrown away: they went through
+    /// none of what this crate does to compile. Whatever cannot be made does not keep the rest from it.
+    pub(crate) fn generate_for(&self, units: &[&Unit]) -> Result<(), CompileError> {
         let _held = hold(&self.lock)?;
-        let result = self.make.command(&["CONFIG_OBJTOOL=", &unit.object]).run();
-        remove(&self.tree.join(&unit.object))?;
+        let mut arguments = vec!["-k", "CONFIG_OBJTOOL="];
+        arguments.extend(units.iter().map(|unit| unit.object.as_str()));
+        let result = self.make.command(&arguments).run();
+        units.iter().try_for_each(|unit| remove(&self.tree.join(&unit.object)))?;
         result.map(drop).map_err(CompileError::from)
     }
 }
@@ -258,7 +263,7 @@ fn needed(program: &str, package: &str) -> Result<(), CompileError> {
 }
 
 /// Takes the lock; it is released when the file is closed, also by a kill.
-fn hold(path: &Path) -> Result<File, CompileError> {
+pub fn hold(path: &Path) -> Result<File, CompileError> {
     let file = File::options().create(true).append(true).open(path).map_err(io_error("open", path))?;
     file.lock().map_err(io_error("lock", path))?;
     Ok(file)

@@ -7,10 +7,13 @@
 
 use crate::author;
 use crate::error::{CompileError, io_error};
+use crate::unit::Compiled;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 /// The shadow; its folder is the caller's to remove.
 #[derive(Debug)]
@@ -101,8 +104,13 @@ impl Shadow {
     pub fn leak<'a>(&self, read: &'a [String]) -> Option<&'a str> {
         let originals: BTreeSet<PathBuf> =
             self.files.keys().filter_map(|path| fs::canonicalize(self.tree.join(path)).ok()).collect();
-        let is_original =
-            |path: &str| fs::canonicalize(self.root.join(path)).is_ok_and(|real| originals.contains(&real));
+        let names: BTreeSet<&OsStr> =
+            self.files.keys().chain(&originals).filter_map(|path| path.file_name()).collect();
+        // The name first: a unit reads a thousand files.
+        let is_original = |path: &str| {
+            Path::new(path).file_name().is_some_and(|name| names.contains(name))
+                && fs::canonicalize(self.root.join(path)).is_ok_and(|real| originals.contains(&real))
+        };
         read.iter().map(String::as_str).find(|path| is_original(path))
     }
 
@@ -127,6 +135,46 @@ impl Shadow {
             }
         }
         Ok(self.real.len() != before)
+    }
+}
+
+/// A shadow that several compiles use at the same time, and that changes between them.
+pub struct SharedShadow(RwLock<Shadow>);
+
+impl SharedShadow {
+    /// Shares a shadow.
+    pub fn new(shadow: Shadow) -> Self {
+        Self(RwLock::new(shadow))
+    }
+
+    /// For a change.
+    pub fn write(&self) -> RwLockWriteGuard<'_, Shadow> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs in the shadow, with more and more of it real until no original is read. `run` gives what it comes to and
+    /// what was read. `source` is the unit's, for the message.
+    pub fn until_no_leak<T>(
+        &self,
+        source: &str,
+        run: impl Fn(&Path) -> Result<Compiled<(T, Vec<String>)>, CompileError>,
+    ) -> Result<Compiled<(T, Vec<String>)>, CompileError> {
+        loop {
+            let (result, leak) = {
+                let shadow = self.0.read().unwrap_or_else(PoisonError::into_inner);
+                let result = run(shadow.root())?;
+                let leak = match &result {
+                    Compiled::Done((_, read)) => shadow.leak(read).map(str::to_owned),
+                    Compiled::Failed(_) => None,
+                };
+                (result, leak)
+            };
+            let Some(file) = leak else { return Ok(result) };
+            // Each round makes at least one more folder real, so this ends.
+            if !self.write().widen(&file)? {
+                return Err(CompileError::ShadowLeak { unit: source.to_owned(), file });
+            }
+        }
     }
 }
 

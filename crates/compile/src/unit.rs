@@ -26,14 +26,9 @@ const DEBUG_INFORMATION: &[&str] = &[
 /// How many of the compiler's lines a failure keeps.
 const MESSAGE_LINES: usize = 60;
 
-/// A unit's assembly, with a section of its own for every function and datum, and with debug information.
-#[derive(Debug)]
-pub struct Assembly {
-    /// The text.
-    pub text: Vec<u8>,
-    /// What the compiler read, from the tree's root, without the compiler's own files.
-    pub read: Vec<String>,
-}
+/// A unit's assembly, with a section of its own for every function and datum and with debug information; and what the
+/// compiler read, from the tree's root, without its own files.
+pub type Assembly = (Vec<u8>, Vec<String>);
 
 /// What a compile comes to.
 #[derive(Debug)]
@@ -73,7 +68,7 @@ pub fn to_assembly(
     let text = fs::read(&output).map_err(io_error("read", &output))?;
     let read = fs::read(&list).map_err(io_error("read", &list))?;
     let read = dependencies(&String::from_utf8_lossy(&read));
-    Ok(Compiled::Done(Assembly { text, read }))
+    Ok(Compiled::Done((text, read)))
 }
 
 /// The object for the differ: every function and datum in a section of its own, and in a module's unit no jump
@@ -131,9 +126,8 @@ pub fn plain(
     fs::read(&output).map_err(io_error("read", &output))
 }
 
-/// `-g` and its kin. They add sections of their own and change no code; a unit gets those of
-/// [`DEBUG_INFORMATION`] instead.
-fn asks_for_debug_information(argument: &str) -> bool {
+/// `-g` and its kin. They add sections of their own and change no code.
+pub fn asks_for_debug_information(argument: &str) -> bool {
     argument.starts_with("-g")
 }
 
@@ -142,7 +136,7 @@ fn is_for_the_assembler(argument: &str) -> bool {
 }
 
 /// The compiler's words, with paths from the tree's root and not too many.
-fn message(text: &str, root: &Path) -> Vec<String> {
+pub fn message(text: &str, root: &Path) -> Vec<String> {
     let root = format!("{}/", root.display());
     let mut lines: Vec<String> = text.lines().map(|line| line.replace(&root, "")).collect();
     if lines.len() > MESSAGE_LINES {

@@ -30,6 +30,7 @@ fn report(text: &str) -> Report {
             variables: vec![text.into()],
             callbacks: Vec::new(),
         }],
+        reach: None,
         symbols: Vec::new(),
         notes: vec![Note { kind: NoteKind::Advice, subject: text.into(), text: text.into() }],
         refusals: vec![

@@ -3,7 +3,7 @@
 use super::stage_name;
 use crate::commands::diff::{line, reasons};
 use crate::style::{BOLD, CYAN, DIM, GREEN, YELLOW, paint, size};
-use kmend_build::{Built, FunctionReport, NoteKind, Report, Stage, Status, UnitReport};
+use kmend_build::{Built, Counts, FunctionReport, NoteKind, Report, Stage, Status, UnitReport};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -13,6 +13,12 @@ pub(crate) fn text(built: &Built) -> String {
     let mut text = format!("{} {} {}\n", paint(BOLD, "kernel"), report.kernel.release, report.kernel.version);
     for unit in &report.units {
         add_unit(&mut text, unit);
+    }
+    if let Some(reach) = &report.reach {
+        let Counts { considered, preprocessed, compiled } = reach;
+        let counts =
+            format!("{considered} units considered, {preprocessed} preprocessed, {compiled} compiled");
+        let _ = writeln!(text, "{} {counts}", paint(BOLD, "headers"));
     }
     for note in &report.notes {
         let word = match note.kind {

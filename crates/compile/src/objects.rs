@@ -1,0 +1,208 @@
+//! Both sides of a unit, from its source to its objects.
+
+use crate::author;
+use crate::cache::{Entry, Original};
+use crate::database::Unit;
+use crate::edits::Edits;
+use crate::error::{CompileError, Failure, io_error};
+use crate::estimate::Estimate;
+use crate::prepare::Prepared;
+use crate::session::{CompiledUnit, Times};
+use crate::shadow::SharedShadow;
+use crate::target::{Progress, Target};
+use crate::unit::{self, Compiled};
+use kmend_refusal::{Code, Refusal};
+use rayon::prelude::*;
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What the compiles of all units share.
+pub struct Compile<'a> {
+    pub target: &'a Target,
+    pub prepared: &'a Prepared,
+    pub edits: &'a Edits,
+    pub shadow: &'a SharedShadow,
+    pub work: &'a Path,
+}
+
+/// A side of a unit: its result, or the compiler's words.
+type Side<T> = Result<Compiled<T>, CompileError>;
+
+impl Compile<'_> {
+    /// Compiles the units whose sources are patched, and those that patched headers reach. Of the latter only
+    /// those come back whose objects differ, so that not all need be held at once.
+    pub fn all(
+        &self,
+        units: &[Unit],
+        more: &[Unit],
+        progress: Progress<'_>,
+    ) -> Result<Vec<CompiledUnit>, Failure> {
+        let estimate = Estimate::new("compiled", units.len() + more.len(), progress);
+        let direct = units.iter().map(|unit| (unit, true));
+        let all: Vec<(&Unit, bool)> = direct.chain(more.iter().map(|unit| (unit, false))).collect();
+        let compiled: Result<Vec<_>, CompileError> = all
+            .par_iter()
+            .enumerate()
+            .map(|(number, (unit, is_direct))| {
+                let result = self.unit(number, unit)?;
+                estimate.one_more();
+                Ok(result.map(|unit| (*is_direct || unit.differs()).then_some(unit)))
+            })
+            .collect();
+        let (mut done, mut refusals) = (Vec::new(), Vec::new());
+        for result in compiled? {
+            match result {
+                Ok(unit) => done.extend(unit),
+                Err(more) => refusals.extend(more),
+            }
+        }
+        done.sort_by(|a, b| (&a.unit.source, &a.unit.object).cmp(&(&b.unit.source, &b.unit.object)));
+        if refusals.is_empty() { Ok(done) } else { Err(Failure::Refused { refusals }) }
+    }
+
+    /// Compiles both sides of a unit.
+    pub fn unit(
+        &self,
+        number: usize,
+        unit: &Unit,
+    ) -> Result<Result<CompiledUnit, Vec<Refusal>>, CompileError> {
+        let edited = self.edits.files.get(&unit.source);
+        let is_new = edited.is_some_and(|file| file.original.is_none());
+        let is_removed = edited.is_some_and(|file| file.lines.is_none());
+        let both = || {
+            rayon::join(
+                || if is_new { Ok(None) } else { self.original(number, unit).map(Some) },
+                || if is_removed { Ok(None) } else { self.patched(number, unit).map(Some) },
+            )
+        };
+        let (mut original, mut patched) = both();
+        let words = [failed(&original), failed(&patched)].into_iter().flatten().any(unit::misses_a_file);
+        if words && self.prepared.generate_for(&[unit]).is_ok() {
+            self.shadow.write().refresh()?;
+            (original, patched) = both();
+        }
+        let (original, patched) = (original?, patched?);
+        let refusals: Vec<Refusal> = [
+            refuse_failed(unit, original.as_ref(), "the kernel's own source does not compile"),
+            refuse_failed(unit, patched.as_ref(), "the patched source does not compile"),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        if !refusals.is_empty() {
+            return Ok(Err(refusals));
+        }
+        let original = done(original);
+        let patched = done(patched);
+        Ok(Ok(assemble_result(unit, original, patched, is_new)))
+    }
+
+    fn original(&self, number: usize, unit: &Unit) -> Side<OriginalSide> {
+        let start = Instant::now();
+        let tree = &self.prepared.tree;
+        let path = tree.join(&unit.source);
+        let source = fs::read(&path).map_err(io_error("read", &path))?;
+        let entry = Entry::of(&self.target.derived, unit, &self.prepared.compiler_line, &source);
+        if let Some(objects) = entry.read(tree) {
+            return Ok(Compiled::Done(OriginalSide { objects, was_cached: true, time: Duration::ZERO }));
+        }
+        let compiler = &self.target.compiler;
+        let stem = self.work.join(format!("{number}-original"));
+        let (assembly, read) = match unit::to_assembly(compiler, tree, unit, &[], &stem)? {
+            Compiled::Done(done) => done,
+            Compiled::Failed(words) => return Ok(Compiled::Failed(words)),
+        };
+        let plain_stem = self.work.join(format!("{number}-plain"));
+        let (sectioned, plain) = rayon::join(
+            || unit::sectioned(compiler, unit, &assembly, &self.prepared.exported, &stem),
+            || unit::plain(compiler, tree, unit, &assembly, &plain_stem),
+        );
+        let objects = Original { plain: plain?, sectioned: sectioned?, read };
+        entry.write(tree, &objects, self.work)?;
+        Ok(Compiled::Done(OriginalSide { objects, was_cached: false, time: start.elapsed() }))
+    }
+
+    fn patched(&self, number: usize, unit: &Unit) -> Side<(Vec<u8>, Duration)> {
+        let start = Instant::now();
+        let stem = self.work.join(format!("{number}-patched"));
+        let compiler = &self.target.compiler;
+        let compile = |root: &Path| unit::to_assembly(compiler, root, unit, &[author::OPTION], &stem);
+        let assembly = match self.shadow.until_no_leak(&unit.source, compile)? {
+            Compiled::Done((assembly, _)) => assembly,
+            Compiled::Failed(words) => return Ok(Compiled::Failed(words)),
+        };
+        let object = unit::sectioned(compiler, unit, &assembly, &self.prepared.exported, &stem)?;
+        Ok(Compiled::Done((object, start.elapsed())))
+    }
+}
+
+struct OriginalSide {
+    objects: Original,
+    was_cached: bool,
+    time: Duration,
+}
+
+fn failed<T>(side: &Result<Option<Compiled<T>>, CompileError>) -> Option<&[String]> {
+    match side {
+        Ok(Some(Compiled::Failed(words))) => Some(words),
+        _ => None,
+    }
+}
+
+fn done<T>(side: Option<Compiled<T>>) -> Option<T> {
+    match side {
+        Some(Compiled::Done(value)) => Some(value),
+        _ => None,
+    }
+}
+
+fn refuse_failed<T>(unit: &Unit, side: Option<&Compiled<T>>, why: &str) -> Option<Refusal> {
+    let Some(Compiled::Failed(words)) = side else { return None };
+    let (file, line) = place(words).unwrap_or((unit.source.clone(), None));
+    Some(Refusal::new(Code::CompileFailed, &unit.source, why).at(file, line).with_details(words.clone()))
+}
+
+/// The file and line of the first error: `FILE:LINE:COLUMN: error: TEXT`.
+fn place(words: &[String]) -> Option<(String, Option<u32>)> {
+    let line = words.iter().find(|line| line.contains(": error:") || line.contains(": fatal error:"))?;
+    let mut parts = line.splitn(3, ':');
+    let file = parts.next()?.to_owned();
+    Some((file, parts.next()?.parse().ok()))
+}
+
+fn assemble_result(
+    unit: &Unit,
+    original: Option<OriginalSide>,
+    patched: Option<(Vec<u8>, Duration)>,
+    new_file: bool,
+) -> CompiledUnit {
+    let times = Times {
+        original: original.as_ref().map_or(Duration::ZERO, |side| side.time),
+        patched: patched.as_ref().map_or(Duration::ZERO, |(_, time)| *time),
+    };
+    let original_was_cached = original.as_ref().is_some_and(|side| side.was_cached);
+    let (plain, sectioned) =
+        original.map(|side| (side.objects.plain, side.objects.sectioned)).unwrap_or_default();
+    CompiledUnit {
+        unit: unit.clone(),
+        plain,
+        original: sectioned,
+        patched: patched.map(|(object, _)| object),
+        new_file,
+        original_was_cached,
+        times,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_error_gives_the_place() {
+        let words = ["fs/a.c: In function 'f':", "fs/a.c:12:3: error: 'x' undeclared"].map(str::to_owned);
+        assert_eq!(place(&words), Some(("fs/a.c".to_owned(), Some(12))));
+        assert_eq!(place(&[]), None);
+    }
+}

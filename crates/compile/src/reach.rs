@@ -1,0 +1,234 @@
+//! Which units a change to an included file reaches.
+//!
+//! ```text
+//! considered    the include graph says that the unit may include it
+//! read          the compiler says so too (-M); remembered for the next patch
+//! preprocessed  original and patched
+//! reached       the two texts differ in what the object depends on
+//! ```
+
+use crate::author;
+use crate::database::Unit;
+use crate::edits::Edits;
+use crate::error::{CompileError, io_error};
+use crate::estimate::Estimate;
+use crate::graph::Graph;
+use crate::live_text;
+use crate::prepare::Prepared;
+use crate::reads::Reads;
+use crate::shadow::{SharedShadow, dependencies};
+use crate::target::{Progress, Target};
+use crate::unit::{Compiled, asks_for_debug_information, message, misses_a_file};
+use kmend_process::Command;
+use rayon::prelude::*;
+use serde::Serialize;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+/// How many units each step of finding the reached ones looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Units that may include a patched file.
+    pub considered: usize,
+    /// Units that do, which were preprocessed twice.
+    pub preprocessed: usize,
+    /// Units whose text differs, which were compiled twice.
+    pub compiled: usize,
+}
+
+/// The units that patched included files reach, and how they were found.
+pub struct Reached {
+    pub units: Vec<Unit>,
+    pub counts: Counts,
+    /// The patched files that some unit includes.
+    pub read: BTreeSet<String>,
+}
+
+/// What the search shares.
+pub struct Search<'a> {
+    pub target: &'a Target,
+    pub prepared: &'a Prepared,
+    pub edits: &'a Edits,
+    pub shadow: &'a SharedShadow,
+    pub work: &'a Path,
+    pub progress: Progress<'a>,
+}
+
+/// The fingerprint of a unit's text, and the files read for it.
+type Text = (Option<blake3::Hash>, Vec<String>);
+
+impl Search<'_> {
+    /// The units beside `direct` that the patched files reach by being included.
+    pub fn run(&self, direct: &[Unit], included: &BTreeSet<String>) -> Result<Reached, CompileError> {
+        let database = &self.prepared.database;
+        let is_source = |path: &&String| !database.units_of(path).is_empty();
+        let mut reached = Reached { units: Vec::new(), counts: Counts::default(), read: BTreeSet::new() };
+        if self.edits.files.keys().all(|path| is_source(&path) && !included.contains(path)) {
+            return Ok(reached);
+        }
+        let graph = Graph::of(self.prepared, self.target, self.progress)?;
+        let (seeds, names) = self.seeds(&graph);
+        if seeds.is_empty() && names.is_empty() {
+            return Ok(reached);
+        }
+        let certain = graph.units(database, &seeds, false);
+        let certain: BTreeSet<&str> = certain.iter().map(|unit| unit.object.as_str()).collect();
+        let units = graph.units(database, &seeds, true);
+        let mut reading = self.reading(&units, &certain, &seeds, &names, &mut reached.read)?;
+        let direct: BTreeSet<&str> = direct.iter().map(|unit| unit.object.as_str()).collect();
+        reading.retain(|unit| !direct.contains(unit.object.as_str()));
+        reached.units = self.differing(&reading)?;
+        let (considered, preprocessed, compiled) = (units.len(), reading.len(), reached.units.len());
+        reached.counts = Counts { considered, preprocessed, compiled };
+        Ok(reached)
+    }
+
+    /// The patched files that the graph knows, and the names of new files: one of these may be found in the place of another
+    /// file of its name.
+    fn seeds(&self, graph: &Graph) -> (BTreeSet<String>, BTreeSet<String>) {
+        let files = self.edits.files.iter();
+        let (new, known): (Vec<_>, Vec<_>) = files.partition(|(_, file)| file.original.is_none());
+        let names: BTreeSet<String> = new.into_iter().map(|(path, _)| name_of(path).to_owned()).collect();
+        let mut seeds: BTreeSet<String> = known.into_iter().map(|(path, _)| path.clone()).collect();
+        seeds.extend(graph.named(&names).map(str::to_owned));
+        seeds.retain(|path| graph.is_included(path));
+        (seeds, names)
+    }
+
+    /// Those units that do include one of the files.
+    fn reading<'u>(
+        &self,
+        units: &[&'u Unit],
+        certain: &BTreeSet<&str>,
+        seeds: &BTreeSet<String>,
+        names: &BTreeSet<String>,
+        read: &mut BTreeSet<String>,
+    ) -> Result<Vec<&'u Unit>, CompileError> {
+        let mut reads = Reads::of(self.prepared, self.target);
+        let unknown: Vec<&Unit> = units.iter().copied().filter(|unit| !reads.knows(&unit.object)).collect();
+        let mut failed = self.ask(&unknown, &mut reads)?;
+        let missing: Vec<&Unit> =
+            failed.iter().filter(|(_, words)| misses_a_file(words)).map(|(unit, _)| *unit).collect();
+        if !missing.is_empty() {
+            (self.progress)("making files that the kernel's build makes on its way");
+            // Some of them may be out of reach; the others are there then.
+            let _ = self.prepared.generate_for(&missing);
+            self.shadow.write().refresh()?;
+            failed = self.ask(&missing, &mut reads)?;
+        }
+        for (unit, _) in &failed {
+            reads.insert_broken(&unit.object);
+        }
+        reads.write();
+        let mut hits = Vec::new();
+        for unit in units {
+            let files = reads.get(&unit.object).into_iter().flatten();
+            let found: Vec<&str> =
+                files.filter(|file| seeds.contains(*file) || names.contains(name_of(file))).collect();
+            // What cannot be read even as it is will fail to compile, which says why; unless it is only suspected of
+            // including what is not there.
+            let is_broken = reads.is_broken(&unit.object) && certain.contains(unit.object.as_str());
+            if is_broken || !found.is_empty() {
+                hits.push(*unit);
+            }
+            read.extend(found.into_iter().map(str::to_owned));
+        }
+        Ok(hits)
+    }
+
+    /// Those units whose text differs in what counts.
+    fn differing(&self, units: &[&Unit]) -> Result<Vec<Unit>, CompileError> {
+        {
+            let mut shadow = self.shadow.write();
+            units.iter().try_for_each(|unit| shadow.widen(&unit.named).map(drop))?;
+        }
+        let estimate = Estimate::new("preprocessed", units.len(), self.progress);
+        let differs = |(number, unit): (usize, &&Unit)| -> Result<Option<Unit>, CompileError> {
+            let stem = self.work.join(format!("{number}-text"));
+            let original = self.text(&self.prepared.tree, unit, &[], &stem)?;
+            let patched = self
+                .shadow
+                .until_no_leak(&unit.source, |root| self.text(root, unit, &[author::OPTION], &stem))?;
+            estimate.one_more();
+            let is_same = match (original, patched) {
+                (Compiled::Done((original, _)), Compiled::Done((patched, _))) => {
+                    original.is_some() && original == patched
+                }
+                // What cannot be preprocessed fails to compile, and then the compiler's words are shown.
+                _ => false,
+            };
+            Ok((!is_same).then(|| (*unit).clone()))
+        };
+        let found: Result<Vec<Option<Unit>>, CompileError> =
+            units.par_iter().enumerate().map(differs).collect();
+        Ok(found?.into_iter().flatten().collect())
+    }
+
+    /// Asks the compiler what each unit includes; the units of which it cannot say it, with its words.
+    fn ask<'u>(
+        &self,
+        units: &[&'u Unit],
+        reads: &mut Reads,
+    ) -> Result<Vec<(&'u Unit, Vec<String>)>, CompileError> {
+        let estimate = Estimate::new("asked what it includes:", units.len(), self.progress);
+        let ask = |unit: &&'u Unit| {
+            let answer = self.includes_of(unit)?;
+            estimate.one_more();
+            Ok((*unit, answer))
+        };
+        let answers = units.par_iter().map(ask).collect::<Result<Vec<_>, CompileError>>()?;
+        let mut failed = Vec::new();
+        for (unit, answer) in answers {
+            match answer {
+                Compiled::Done(files) => reads.insert(&unit.object, &files),
+                Compiled::Failed(words) => failed.push((unit, words)),
+            }
+        }
+        Ok(failed)
+    }
+
+    /// The files that a unit's compile reads, from the tree's root.
+    fn includes_of(&self, unit: &Unit) -> Result<Compiled<Vec<String>>, CompileError> {
+        let tree = &self.prepared.tree;
+        let run = self.preprocessor(unit, &["-M", "-MT", "unit"]).arg(&unit.named).folder(tree).output()?;
+        if !run.success {
+            return Ok(Compiled::Failed(message(&run.error_text(), tree)));
+        }
+        Ok(Compiled::Done(dependencies(&run.text())))
+    }
+
+    /// A fingerprint of a unit's text, and what was read for it.
+    fn text(
+        &self,
+        root: &Path,
+        unit: &Unit,
+        options: &[&str],
+        stem: &Path,
+    ) -> Result<Compiled<Text>, CompileError> {
+        let list = stem.with_extension("d");
+        let run = self
+            .preprocessor(unit, options)
+            .args(["-E", "-P", "-MD", "-MT", "unit", "-MF"])
+            .arg(&list)
+            .arg(&unit.named)
+            .folder(root)
+            .output()?;
+        if !run.success {
+            return Ok(Compiled::Failed(message(&run.error_text(), root)));
+        }
+        let read = fs::read(&list).map_err(io_error("read", &list))?;
+        let print = live_text::fingerprint(&run.stdout);
+        Ok(Compiled::Done((print, dependencies(&String::from_utf8_lossy(&read)))))
+    }
+
+    fn preprocessor(&self, unit: &Unit, options: &[&str]) -> Command {
+        Command::new(&self.target.compiler)
+            .args(unit.arguments.iter().filter(|argument| !asks_for_debug_information(argument)))
+            .args(options)
+    }
+}
+
+fn name_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}

@@ -1,0 +1,361 @@
+//! Reading the includes of all units from the texts alone.
+//!
+//! What is found may be too much but nothing may be missing:
+//!
+//! - A condition counts only where the configuration alone decides it ([`crate::conditions`]).
+//! - A path is looked for as the compiler does, for every list of folders (`-I`) that a unit of the kernel has, and an
+//!   edge that one list makes counts for all.
+//! - `#include MACRO` can only come to a file whose name is a word of some definition that leads to MACRO, in a folder
+//!   that another such definition names. So the file that holds the first gets edges to the headers of that name.
+//!   (Each tracepoint header defines `TRACE_SYSTEM`, from which include/trace/define_trace.h makes that header's
+//!   name, and `TRACE_INCLUDE_PATH` is the folder.)
+//! - A path that is not found beside the kernel's own headers may be a file that the build makes later. The unit is
+//!   then *open*: it may include anything.
+
+use crate::conditions::Facts;
+use crate::database::{Database, from_root};
+use crate::error::{CompileError, io_error};
+use crate::includes::{Include, definitions, includes, removals, without_comments, words};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+/// How many units are looked at in one go.
+const CHUNK: usize = 400;
+
+/// Reads all that units of `database` may include, in the tree at `tree`.
+pub fn walk_all(tree: &Path, database: &Database) -> Result<Walk, CompileError> {
+    let folders = Folders::read(tree)?;
+    let autoconf = fs::read_to_string(tree.join(AUTOCONF)).unwrap_or_default();
+    let mut facts = Facts::of(&autoconf);
+    let arguments = database.units().iter().flat_map(|unit| &unit.arguments);
+    facts.unsure = arguments.filter_map(|word| own_fact(word)).collect();
+    let mut lists: BTreeMap<(Vec<String>, Vec<String>), Vec<&str>> = BTreeMap::new();
+    for unit in database.units() {
+        lists.entry(search_path(&unit.arguments)).or_default().push(&unit.source);
+    }
+    let tasks: Vec<(&[String], Vec<&str>)> = lists
+        .iter()
+        .flat_map(|((folders, forced), units)| {
+            units.chunks(CHUNK).map(move |chunk| {
+                let forced = forced.iter().map(String::as_str);
+                (folders.as_slice(), chunk.iter().copied().chain(forced).collect())
+            })
+        })
+        .collect();
+    let mut scanner = Scanner { tree, folders, facts, memo: RwLock::default() };
+    let mut macros = MacroPaths::default();
+    loop {
+        let walks: Vec<Walk> =
+            tasks.par_iter().map(|(folders, roots)| scanner.walk(folders, roots, &macros)).collect();
+        let all = walks.into_iter().fold(Walk::default(), Walk::with);
+        let unsure = scanner.unsure(&all.seen);
+        let more = scanner.macro_paths(&all.seen);
+        if more == macros && unsure.is_subset(&scanner.facts.unsure) {
+            return Ok(all);
+        }
+        if !unsure.is_subset(&scanner.facts.unsure) {
+            scanner.facts.unsure.extend(unsure);
+            scanner.memo = RwLock::default();
+        }
+        macros = more;
+    }
+}
+
+/// The header made from the configuration.
+const AUTOCONF: &str = "include/generated/autoconf.h";
+
+/// A macro of [`Facts`] that a unit's command sets for itself.
+fn own_fact(argument: &str) -> Option<String> {
+    let definition = argument.strip_prefix("-D").or_else(|| argument.strip_prefix("-U"))?;
+    let name = definition.split('=').next().unwrap_or_default();
+    (Facts::answers_for(name) && name != "__KERNEL__").then(|| name.to_owned())
+}
+
+/// The folders in which a unit's includes are looked for, in their order, and the files that its command includes.
+pub fn search_path(arguments: &[String]) -> (Vec<String>, Vec<String>) {
+    let (mut folders, mut forced) = (vec![Vec::new(); 4], Vec::new());
+    let mut words = arguments.iter();
+    while let Some(word) = words.next() {
+        let options =
+            [("-iquote", 0), ("-isystem", 2), ("-idirafter", 3), ("-include", 4), ("-imacros", 4), ("-I", 1)];
+        let Some((rest, kind)) =
+            options.iter().find_map(|(option, kind)| Some((word.strip_prefix(option)?, *kind)))
+        else {
+            continue;
+        };
+        let value = if rest.is_empty() { words.next().map_or("", String::as_str) } else { rest };
+        let path = if value.starts_with('/') { value.to_owned() } else { from_root("", value) };
+        match folders.get_mut(kind) {
+            Some(folders) => folders.push(path),
+            None => forced.push(path),
+        }
+    }
+    (folders.concat(), forced)
+}
+
+/// The names of all files, by folder.
+struct Folders(HashMap<String, HashSet<String>>);
+
+/// What lies at the root and holds nothing that a unit includes, beside links to other architectures.
+const PASSED_OVER: &[&str] = &["Documentation", "LICENSES", "samples"];
+
+impl Folders {
+    fn read(tree: &Path) -> Result<Self, CompileError> {
+        let found = Mutex::new(HashMap::new());
+        read_folder(tree, String::new(), &found)?;
+        Ok(Self(found.into_inner().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl Folders {
+    /// The headers by their names without `.h`.
+    fn headers(&self) -> HashMap<&[u8], Vec<String>> {
+        let mut headers: HashMap<&[u8], Vec<String>> = HashMap::new();
+        for (folder, files) in &self.0 {
+            for file in files {
+                if let Some(name) = file.strip_suffix(".h") {
+                    headers.entry(name.as_bytes()).or_default().push(from_root(folder, file));
+                }
+            }
+        }
+        headers
+    }
+}
+
+fn read_folder(
+    tree: &Path,
+    folder: String,
+    found: &Mutex<HashMap<String, HashSet<String>>>,
+) -> Result<(), CompileError> {
+    let path = tree.join(&folder);
+    let (mut files, mut folders) = (HashSet::new(), Vec::new());
+    for entry in fs::read_dir(&path).map_err(io_error("read", &path))? {
+        let entry = entry.map_err(io_error("read", &path))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let kind = entry.file_type().map_err(io_error("read", &path))?;
+        let is_folder = kind.is_dir() || (kind.is_symlink() && folder == "tools" && entry.path().is_dir());
+        if !is_folder {
+            files.insert(name);
+        } else if !PASSED_OVER.contains(&name.as_str()) {
+            folders.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
+        }
+    }
+    found.lock().unwrap_or_else(PoisonError::into_inner).insert(folder, files);
+    folders.into_par_iter().try_for_each(|folder| read_folder(tree, folder, found))
+}
+
+/// Reads each file once.
+struct Scanner<'a> {
+    tree: &'a Path,
+    folders: Folders,
+    facts: Facts,
+    memo: RwLock<HashMap<String, Arc<[Include]>>>,
+}
+
+/// What one list of folders leads to.
+#[derive(Default)]
+pub struct Walk {
+    /// Files and what they may include.
+    pub edges: HashSet<(String, String)>,
+    /// All files.
+    pub seen: HashSet<String>,
+    /// Files that may include what is not there yet.
+    pub open: HashSet<String>,
+}
+
+impl Walk {
+    fn with(mut self, other: Walk) -> Self {
+        self.edges.extend(other.edges);
+        self.seen.extend(other.seen);
+        self.open.extend(other.open);
+        self
+    }
+}
+
+/// What `#include MACRO` may come to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct MacroPaths {
+    /// For each file, the headers whose names its definitions hold.
+    headers: BTreeMap<String, BTreeSet<String>>,
+    /// What may stand before the name: folders, seen from a folder of includes.
+    folders: BTreeSet<String>,
+    /// The folders of the files that hold `#include MACRO`.
+    from: BTreeSet<String>,
+}
+
+impl Scanner<'_> {
+    fn is_file(&self, path: &str) -> bool {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        match self.folders.0.get(folder) {
+            Some(files) => files.contains(name),
+            // Behind a link to a folder, or outside of the tree.
+            None => self.tree.join(path).is_file(),
+        }
+    }
+
+    fn scan(&self, path: &str) -> Arc<[Include]> {
+        let known = self.memo.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+        known.unwrap_or_else(|| {
+            let text = fs::read(self.tree.join(path)).unwrap_or_default();
+            let found: Arc<[Include]> = includes(&text, &self.facts).into();
+            let mut memo = self.memo.write().unwrap_or_else(PoisonError::into_inner);
+            memo.entry(path.to_owned()).or_insert(found).clone()
+        })
+    }
+
+    fn walk(&self, folders: &[String], roots: &[&str], macros: &MacroPaths) -> Walk {
+        let mut walk = Walk::default();
+        let macro_folders = macros.folders_from(folders);
+        let mut todo: Vec<String> = roots.iter().map(|&root| root.to_owned()).collect();
+        walk.seen.extend(todo.iter().cloned());
+        while let Some(file) = todo.pop() {
+            if !self.is_file(&file) {
+                walk.open.insert(file);
+                continue;
+            }
+            let mut reach = |target: String| {
+                if walk.seen.insert(target.clone()) {
+                    todo.push(target.clone());
+                }
+                walk.edges.insert((file.clone(), target));
+            };
+            let mut is_open = false;
+            for include in self.scan(&file).iter() {
+                let found = self.resolve(&file, include, folders);
+                is_open |= found.is_empty() && !matches!(include, Include::Macro(_)) && may_be_made(&file);
+                found.into_iter().for_each(&mut reach);
+            }
+            let by_macro = macros.headers.get(&file).into_iter().flatten();
+            by_macro.filter(|path| macro_folders.contains(folder_of(path))).cloned().for_each(&mut reach);
+            if is_open {
+                walk.open.insert(file);
+            }
+        }
+        walk
+    }
+
+    /// The files that an include may come to.
+    fn resolve(&self, file: &str, include: &Include, folders: &[String]) -> Vec<String> {
+        let own = folder_of(file);
+        let (path, beside, all) = match include {
+            Include::Quoted(path) => (path, Some(own), false),
+            Include::Angled(path) => (path, None, false),
+            Include::Next(path) => (path, None, true),
+            Include::Macro(_) => return Vec::new(),
+        };
+        let found = beside
+            .into_iter()
+            .chain(folders.iter().map(String::as_str))
+            .map(|folder| from_root(folder, path))
+            .filter(|path| self.is_file(path));
+        if all { found.collect() } else { found.take(1).collect() }
+    }
+
+    /// The known names that a file defines or undefines for itself.
+    fn unsure(&self, files: &HashSet<String>) -> HashSet<String> {
+        let own = |file: &String| -> Vec<String> {
+            let text = fs::read(self.tree.join(file)).unwrap_or_default();
+            let names = definitions(&text).map(|(name, _)| name).chain(removals(&text));
+            let names = names.filter_map(|name| std::str::from_utf8(name).ok());
+            names.filter(|name| Facts::answers_for(name)).map(str::to_owned).collect()
+        };
+        files.par_iter().filter(|file| *file != AUTOCONF).flat_map_iter(own).collect()
+    }
+
+    /// What `#include MACRO` may come to.
+    fn macro_paths(&self, files: &HashSet<String>) -> MacroPaths {
+        let mut paths = MacroPaths::default();
+        let mut names: HashSet<Vec<u8>> = HashSet::new();
+        for (file, includes) in self.memo.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            for include in includes.iter() {
+                if let Include::Macro(text) = include {
+                    paths.from.insert(folder_of(file).to_owned());
+                    names.extend(words(text.as_bytes()).map(<[u8]>::to_vec));
+                }
+            }
+        }
+        if names.is_empty() {
+            return paths;
+        }
+        let headers = self.folders.headers();
+        // Definitions lead to further macros, until there are no more.
+        loop {
+            let bodies = |file: &String| -> Vec<(String, Vec<u8>)> {
+                let text = fs::read(self.tree.join(file)).unwrap_or_default();
+                let wanted = definitions(&text).filter(|(name, _)| names.contains(*name));
+                wanted.filter_map(|(_, body)| Some((file.clone(), path_part(body)?))).collect()
+            };
+            let found: Vec<(String, Vec<u8>)> = files.par_iter().flat_map_iter(bodies).collect();
+            let known = names.len();
+            names.extend(found.iter().flat_map(|(_, body)| words(body)).map(<[u8]>::to_vec));
+            if names.len() != known {
+                continue;
+            }
+            for (file, body) in &found {
+                let targets = words(body).filter_map(|word| headers.get(word)).flatten();
+                paths.headers.entry(file.clone()).or_default().extend(targets.cloned());
+                paths.folders.extend(macro_folder(body));
+            }
+            return paths;
+        }
+    }
+}
+
+impl MacroPaths {
+    /// All folders in which a header whose name a macro makes may lie.
+    fn folders_from(&self, folders: &[String]) -> HashSet<String> {
+        let starts = folders.iter().chain(&self.from);
+        starts.flat_map(|start| self.folders.iter().map(move |folder| from_root(start, folder))).collect()
+    }
+}
+
+/// The body of a macro, without its parameters, if it may become part of a file's path: no path has white space in it,
+/// and nothing but words, macro calls and the punctuation of paths makes one.
+fn path_part(definition: &[u8]) -> Option<Vec<u8>> {
+    let plain = without_comments(definition);
+    let body = match plain.strip_prefix(b"(") {
+        Some(rest) => rest.get(memchr::memchr(b')', rest)? + 1..)?,
+        None => &plain,
+    };
+    let is_separator = |&&byte: &&u8| !byte.is_ascii_whitespace() && byte != b'\\';
+    let body = match body.trim_ascii().split_first() {
+        Some((b'(' | b'0'..=b'9', _)) | None => return None,
+        Some(_) => body.trim_ascii(),
+    };
+    // Arguments of a call may have blanks between them, and lines may be continued.
+    let squeezed: Vec<u8> = body.iter().filter(is_separator).copied().collect();
+    let is_path = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-+./<>\",()#".contains(byte);
+    let has_blanks = body
+        .windows(3)
+        .any(|part| is_word_byte(part[0]) && part[1].is_ascii_whitespace() && is_word_byte(part[2]));
+    (squeezed.iter().all(is_path) && !has_blanks).then_some(squeezed)
+}
+
+fn is_word_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// The folder that the body of a macro may name: itself if it looks like one, or else, if it is a whole path, that
+/// path's.
+fn macro_folder(body: &[u8]) -> Option<String> {
+    let body = std::str::from_utf8(body).ok()?.trim();
+    let path = body.trim_matches(['<', '>', '"']);
+    let is_path = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-+./".contains(&byte));
+    if !is_path || path.is_empty() {
+        return None;
+    }
+    Some(path.strip_suffix(".h").map_or(path, folder_of).to_owned())
+}
+
+fn folder_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(folder, _)| folder)
+}
+
+/// Whether what `file` includes may be made by the build: the kernel's own headers include none but those that were
+/// made with the configuration.
+fn may_be_made(file: &str) -> bool {
+    !file.starts_with("include/") && !file.starts_with("arch/x86/include/")
+}
