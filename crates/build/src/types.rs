@@ -69,36 +69,39 @@ struct Kernel<'a> {
 }
 
 impl Surroundings for Kernel<'_> {
+    fn is_replaced(&self, function: &str) -> bool {
+        !self.all_are_proven || self.proven.iter().any(|unit| unit.replaces(function))
+    }
+
     /// Format of Module.symvers: `CRC NAME OWNER KIND` (Documentation/kbuild/modules.rst).
     fn is_exported(&self, function: &str) -> bool {
         self.symvers.lines().any(|line| line.split('\t').nth(1) == Some(function))
     }
 
     fn callers_outside(&self, function: &str) -> Vec<String> {
-        let unknown = || vec!["it is not known which code does".to_owned()];
+        // Where a unit is refused it is not known what is replaced, and nothing will be.
         if !self.all_are_proven {
-            return unknown();
+            return Vec::new();
         }
-        // A function that is not replaced is called as before.
         let Some(unit) = self.proven.iter().find(|unit| unit.replaces(function)) else { return Vec::new() };
         let found = match (unit.owner.as_str(), unit.matched.locate(function)) {
             (VMLINUX, Some(located)) => Some(self.callers_in_image(located.address)),
             (VMLINUX, None) => None,
             (module, _) => self.modules.and_then(|tree| callers_in_module(tree, module, function).ok()),
         };
-        let Some(callers) = found else { return unknown() };
-        callers.into_iter().filter(|caller| !self.is_replaced(caller, &unit.owner)).collect()
+        let Some(callers) = found else { return vec!["it is not known which code does".to_owned()] };
+        callers.into_iter().filter(|caller| !self.is_replaced_in(&unit.owner, caller)).collect()
     }
 }
 
 impl Kernel<'_> {
     /// Whether a function, or the one that it is a part of, is replaced in the same object.
-    fn is_replaced(&self, name: &str, owner: &str) -> bool {
+    fn is_replaced_in(&self, owner: &str, name: &str) -> bool {
         let root = kmend_diff::source_function(name);
         self.proven.iter().any(|unit| unit.owner == owner && unit.replaces(&root))
     }
 
-    /// The functions of the image that refer to an address, by a relative or a 32-bit operand. What looks like one and is
+    /// The functions of the live image that refer to an address, by a relative or a 32-bit operand. What looks like one and is
     /// not can only lead to a refusal.
     fn callers_in_image(&self, address: u64) -> BTreeSet<String> {
         let live = |section: &&ImageSection| section.is_code() && !section.name.starts_with(".init");
@@ -120,7 +123,8 @@ impl Kernel<'_> {
     }
 }
 
-/// The functions of a module whose code refers to one of its functions.
+/// The functions of a module whose code refers to one of its functions. Its `.init` code counts: it runs after the
+/// livepatch of a module that is loaded later.
 fn callers_in_module(
     tree: &ModuleTree,
     module: &str,
@@ -130,7 +134,7 @@ fn callers_in_module(
     let mut callers = BTreeSet::new();
     for id in object.section_ids() {
         let section = object.section(id);
-        if !section.is_code() || section.name.starts_with(".init") {
+        if !section.is_code() {
             continue;
         }
         for relocation in &section.relocations {

@@ -12,6 +12,8 @@ const SHOWN: usize = 24;
 
 /// What must be known of the kernel to judge a changed signature.
 pub trait Surroundings {
+    /// Whether the livepatch replaces the function. One whose code stays as it is serves old and new callers alike.
+    fn is_replaced(&self, function: &str) -> bool;
     /// Whether modules can take the function from the kernel.
     fn is_exported(&self, function: &str) -> bool;
     /// Code that is not replaced and refers to the function: what it is in words, such as a function's name. Empty only
@@ -151,7 +153,7 @@ impl Verdict {
     }
 
     fn signature(&mut self, change: &SignatureChange, surroundings: &dyn Surroundings) {
-        if !change.is_external {
+        if !change.is_external || !surroundings.is_replaced(&change.name) {
             return;
         }
         let details = vec![format!("before: {}", change.shown.0), format!("after: {}", change.shown.1)];

@@ -19,12 +19,16 @@ fn object(source: &str, debug: &str) -> Object {
 struct Kernel;
 
 impl Surroundings for Kernel {
+    fn is_replaced(&self, function: &str) -> bool {
+        function != "kept"
+    }
+
     fn is_exported(&self, function: &str) -> bool {
         function == "exported"
     }
 
     fn callers_outside(&self, function: &str) -> Vec<String> {
-        if function == "called" { vec!["somebody".to_owned()] } else { Vec::new() }
+        if ["called", "kept"].contains(&function) { vec!["somebody".to_owned()] } else { Vec::new() }
     }
 }
 
@@ -186,6 +190,7 @@ fn signatures_are_kept_for_those_who_call() {
     check("int exported", &[(Code::ChangedExportType, "exported")]);
     check("int called", &[(Code::ChangedSignature, "called")]);
     check("int lonely", &[]);
+    check("int kept", &[]);
     check("static int __attribute__((used)) local", &[]);
 }
 
