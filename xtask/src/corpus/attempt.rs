@@ -71,7 +71,7 @@ fn go(workshop: &Workshop, fix: &Fix, patch: &[u8], record: &mut Record) -> Resu
     let built = built?;
     let refusals = &built.report.refusals;
     if !refusals.is_empty() {
-        return Ok(declined(refusals));
+        return Ok(declined(&built));
     }
     let module = built.module.as_deref().context("there is no module and no refusal")?;
     let start = Instant::now();
@@ -98,13 +98,14 @@ fn build(workshop: &Workshop, patch: PatchFile, output: &Path) -> Result<Built> 
         name: None,
         replace: false,
         output: output.to_owned(),
-        explain: false,
+        explain: true,
     };
     Ok(kmend_build::build(&request, &|_| {})?)
 }
 
 /// A refusal, or the proof that there is nothing to mend: no object of the file, or the same code.
-fn declined(refusals: &[RefusalReport]) -> Outcome {
+fn declined(built: &Built) -> Outcome {
+    let refusals = &built.report.refusals;
     let text = |refusal: &RefusalReport| refusal.refusal.to_string();
     let is_nothing = |refusal: &RefusalReport| {
         refusal.code().kind() == Kind::Nothing || refusal.code() == Code::NotInKernel
@@ -114,7 +115,13 @@ fn declined(refusals: &[RefusalReport]) -> Outcome {
     }
     let refused =
         |refusal: &RefusalReport| Refused { code: refusal.code().name().into(), text: text(refusal) };
-    Outcome::Refused { refusals: refusals.iter().map(refused).collect() }
+    let reasons = refusals.iter().map(refused).collect();
+    // The explanation lists the functions that differ and could be replaced.
+    let nothing_else = built.explanation.as_ref().is_some_and(|explanation| explanation.functions.is_empty());
+    if nothing_else && refusals.iter().all(|refusal| refusal.code() == Code::ChangedInit) {
+        return Outcome::OnlyInit { refusals: reasons };
+    }
+    Outcome::Refused { refusals: reasons }
 }
 
 fn prove(workshop: &Workshop, module: &Path, report: &Report) -> Result<Outcome> {

@@ -36,6 +36,8 @@ pub(crate) enum Outcome {
     },
     /// It changes no code of this kernel, and why that is certain.
     Nothing { why: Vec<String> },
+    /// Every function that it changes is `__init` code, which has run and is gone: refused, and nothing is left to mend.
+    OnlyInit { refusals: Vec<Refused> },
     /// It was refused.
     Refused { refusals: Vec<Refused> },
     /// It was built, and its transition never ends while a module that it patches is loaded: a task sleeps in a
@@ -71,7 +73,9 @@ impl Outcome {
         match self {
             Outcome::Proven { .. } => "proven".into(),
             Outcome::Nothing { .. } => "nothing".into(),
-            Outcome::Refused { refusals } => format!("refused {}", codes(refusals)),
+            Outcome::OnlyInit { refusals } | Outcome::Refused { refusals } => {
+                format!("refused {}", codes(refusals))
+            }
             Outcome::Stalls { .. } => "stalls".into(),
             Outcome::DoesNotApply => "does not apply".into(),
             Outcome::Failed { .. } => "failed".into(),

@@ -13,6 +13,7 @@ struct Row {
     fixes: u32,
     proven: u32,
     nothing: u32,
+    only_init: u32,
     refused: u32,
     stalls: u32,
     failed: u32,
@@ -25,6 +26,7 @@ impl Row {
         *match outcome {
             Outcome::Proven { .. } => &mut self.proven,
             Outcome::Nothing { .. } => &mut self.nothing,
+            Outcome::OnlyInit { .. } => &mut self.only_init,
             Outcome::Refused { .. } => &mut self.refused,
             Outcome::Stalls { .. } => &mut self.stalls,
             Outcome::DoesNotApply => &mut self.does_not_apply,
@@ -32,7 +34,7 @@ impl Row {
         } += 1;
     }
 
-    /// Of the fixes that apply and change code of this kernel, the part that is built and proven.
+    /// Of the fixes that apply and change code of this kernel that can still run, the part that is built and proven.
     fn rate(self) -> String {
         let of = self.proven + self.refused + self.stalls + self.failed;
         if of == 0 {
@@ -49,6 +51,7 @@ impl Row {
             number(self.fixes),
             number(self.does_not_apply),
             number(self.nothing),
+            number(self.only_init),
             number(self.proven),
             number(self.refused),
             number(self.stalls),
@@ -58,11 +61,12 @@ impl Row {
     }
 }
 
-const COLUMNS: [&str; 9] = [
+const COLUMNS: [&str; 10] = [
     "kind",
     "fixes",
     "do not apply",
     "nothing to patch",
+    "init code only",
     "built and proven",
     "refused",
     "stall",
@@ -95,7 +99,7 @@ fn lists(records: &[Record]) -> Vec<(&'static str, Vec<[String; 2]>)> {
     ];
     for record in records {
         let (list, text) = match &record.outcome {
-            Outcome::Refused { refusals } => {
+            Outcome::OnlyInit { refusals } | Outcome::Refused { refusals } => {
                 let texts: Vec<&str> = refusals.iter().map(|refusal| refusal.text.as_str()).collect();
                 (0, texts.join("; "))
             }
@@ -173,13 +177,14 @@ mod tests {
         let refused = vec![Refused { code: "KM0401".into(), text: "refused[KM0401]: x".into() }];
         let records = [
             record("a", "code", Outcome::Proven { modules: Presence::First }),
-            record("b", "code", Outcome::Refused { refusals: refused }),
+            record("b", "code", Outcome::Refused { refusals: refused.clone() }),
+            record("e", "code", Outcome::OnlyInit { refusals: refused }),
             record("c", "code", Outcome::Nothing { why: vec!["no object".into()] }),
             record("d", "data", Outcome::DoesNotApply),
         ];
         let rows = rows(&records);
-        assert_eq!(rows[0], ["code", "3", "0", "1", "1", "1", "0", "0", "50.0 %"]);
-        assert_eq!(rows[1], ["data", "1", "1", "0", "0", "0", "0", "0", "–"]);
+        assert_eq!(rows[0], ["code", "4", "0", "1", "1", "1", "1", "0", "0", "50.0 %"]);
+        assert_eq!(rows[1], ["data", "1", "1", "0", "0", "0", "0", "0", "0", "–"]);
         assert_eq!(rows[2][0], "all");
         let headings: Vec<&str> = lists(&records).iter().map(|(heading, _)| *heading).collect();
         assert_eq!(headings, ["Refused", "Nothing to patch", "Do not apply"]);
