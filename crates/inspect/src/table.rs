@@ -190,16 +190,22 @@ impl<'a> Pointers<'a> {
         let starts: Vec<(Place, Place)> = self
             .within(array, end)
             .filter_map(|funcs| Some(((funcs.0, funcs.1.checked_sub(8)?), self.follow(funcs)?)))
-            .filter(|(start, funcs)| start.1 >= array.1 && self.is_function_array(*funcs))
+            .filter(|(start, funcs)| start.1 >= array.1 && self.is_object(*start, *funcs))
             .collect();
         let arrays: Vec<Place> = starts.iter().map(|&(_, funcs)| funcs).collect();
         starts.iter().map(|&(start, funcs)| self.object_at(start, funcs, &arrays)).collect()
     }
 
-    /// Whether it is an array of functions. One without any, of an object that has callbacks only, is known by its
-    /// section: the kernel writes into it, and into nothing else that an object points at.
-    fn is_function_array(&self, place: Place) -> bool {
-        self.function_at(place).is_some() || self.object.section(place.0).is_writable()
+    /// Whether it is an object with these functions. One without any has callbacks at least, and an empty array where the
+    /// kernel can write.
+    fn is_object(&self, start: Place, funcs: Place) -> bool {
+        let is_callback = |&(offset, _): &(u64, _)| {
+            after(start, offset)
+                .and_then(|place| self.follow(place))
+                .is_some_and(|to| self.functions.contains_key(&to))
+        };
+        self.function_at(funcs).is_some()
+            || self.object.section(funcs.0).is_writable() && CALLBACKS.iter().any(is_callback)
     }
 
     fn object_at(&self, place: Place, funcs: Place, arrays: &[Place]) -> PatchedObject {

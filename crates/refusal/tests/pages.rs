@@ -1,8 +1,11 @@
-//! `docs/refusals.md` explains every code of the table, and nothing else.
+//! `docs/refusals.md` explains every code of the table, and nothing else; `docs/authoring.md` has those of patches.
 
 use kmend_refusal::{Code, Kind};
 
 const PAGES: &str = include_str!("../../../docs/refusals.md");
+
+/// What a patch's author can do.
+const AUTHORING: &str = include_str!("../../../docs/authoring.md");
 
 /// Heading and text of each section.
 fn sections() -> Vec<(&'static str, &'static str)> {
@@ -14,6 +17,16 @@ fn every_code_has_its_page_in_the_table_s_order() {
     let headings: Vec<&str> = sections().into_iter().map(|(heading, _)| heading).collect();
     let expected: Vec<String> = Code::ALL.iter().map(|code| format!("{code} {}", code.title())).collect();
     assert_eq!(headings, expected);
+}
+
+#[test]
+fn authors_are_told_the_way_out_of_every_refusal_of_a_patch() {
+    let of_a_patch = |code: &&Code| ["KM02", "KM03", "KM04", "KM05"].contains(&&code.name()[..4]);
+    let refusals = Code::ALL.iter().filter(of_a_patch).filter(|code| code.kind() == Kind::Refusal);
+    let rows: String = AUTHORING.lines().filter(|line| line.starts_with("| `KM")).collect();
+    for code in refusals {
+        assert!(rows.contains(code.name()), "docs/authoring.md has no row for {code}");
+    }
 }
 
 #[test]

@@ -147,6 +147,33 @@ fn a_table_is_read_whatever_the_sizes_are() {
 }
 
 #[test]
+fn an_object_may_have_callbacks_alone() {
+    for stripped in [false, true] {
+        let size = |size| if stripped { 0 } else { size };
+        let mut builder = Builder::new(2048);
+        let (objects, functions, patch, module) = (0, 512, 1024, builder.module);
+        builder.point_at_text(objects, "dummy");
+        builder.point_at_data(objects + 8, functions, size(SIZES[0].function));
+        builder.point_at_function(objects + 16, "kmend_pre_patch_0");
+        builder.point_at_function(objects + 40, "kmend_post_unpatch_0");
+        builder.point(patch, module);
+        builder.point_at_data(patch + 8, objects, size(2 * SIZES[0].object));
+        let mut patch = read(&builder.object).unwrap();
+        let callback = |when, function: &str| Callback { when, function: function.into() };
+        let object = |callbacks| PatchedObject { name: "dummy".into(), functions: vec![], callbacks };
+        let of_kmend = ["kmend_pre_patch_0", "kmend_post_unpatch_0"];
+        let whole = vec![callback("pre_patch", of_kmend[0]), callback("post_unpatch", of_kmend[1])];
+        assert_eq!(patch.objects, [object(whole)]);
+        // What .modinfo says of them is shown in their place, and nothing else in it is believed.
+        let described =
+            ["dummy pre_patch one", "dummy pre_patch two", "vmlinux post_unpatch no", "", "dummy"];
+        name_callbacks(&mut patch, described.into_iter());
+        let named = ["one", "two"].map(|name| callback("pre_patch", name)).into_iter();
+        assert_eq!(patch.objects, [object(named.chain([callback("post_unpatch", of_kmend[1])]).collect())]);
+    }
+}
+
+#[test]
 fn a_module_without_a_table_has_none() {
     assert_eq!(read(&Object::new()), None);
     let mut builder = Builder::new(64);
