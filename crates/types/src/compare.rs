@@ -13,6 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The section that `KMEND_ACCEPT_TYPE()` writes to: strings that end in NUL, `type:struct foo`.
 const ACCEPT: &str = ".kmend.accept";
 
+/// Names that the preprocessor numbers (`__UNIQUE_ID` in include/linux/compiler.h) identify nothing: another use before them
+/// moves all the numbers. Macros declare what has such a name, and no other code knows it.
+const NUMBERED: &str = "__UNIQUE_ID_";
+
 /// What differs between the types of two objects, or of the units of several pairs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -177,7 +181,7 @@ impl<'a> Names<'a> {
         if function.is_some() && !entry.is_static {
             return;
         }
-        if let Some(name) = side.name(index) {
+        if let Some(name) = side.name(index).filter(|name| !name.starts_with(NUMBERED)) {
             self.variables.entry((function, name.to_owned())).or_default().push(index);
         }
     }

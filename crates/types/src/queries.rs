@@ -129,7 +129,8 @@ impl Entries<'_> {
                 Some(function) => self.show_function(function, "(*)", depth),
                 None => format!("{} *", inner()).replace("* *", "**"),
             },
-            dw::DW_TAG_const_type => format!("const {}", inner()),
+            // A constant array is one of constant elements, and is marked at both.
+            dw::DW_TAG_const_type => format!("const {}", inner().trim_start_matches("const ")),
             dw::DW_TAG_volatile_type => format!("volatile {}", inner()),
             dw::DW_TAG_array_type => {
                 let bound = |count: Option<u64>| count.map_or("[]".to_owned(), |count| format!("[{count}]"));

@@ -164,6 +164,12 @@ fn variables_keep_their_types() {
 }
 
 #[test]
+fn numbers_of_the_preprocessor_identify_nothing() {
+    let text = "static const char __UNIQUE_ID_info7[] __attribute__((used))";
+    check(&format!("{text} = \"a\";"), &format!("{text} = \"longer\";"), &[], &[]);
+}
+
+#[test]
 fn a_type_that_lives_in_one_frame_may_change() {
     let source = |fields: &str, rest: &str| {
         format!(
