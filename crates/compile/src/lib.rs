@@ -51,6 +51,7 @@ mod touched;
 mod tree;
 mod unit;
 
+pub use classify::runs_elsewhere;
 pub use database::{Database, ObjtoolArguments, Owner, Unit};
 pub use elsewhere::compile_at;
 pub use error::{CompileError, Failure};

@@ -1,6 +1,6 @@
 //! Which units are looked at: evenly over the tree, so that no list has to be kept.
 
-use kmend_compile::{Database, Owner, Unit};
+use kmend_compile::{Database, Owner, Unit, runs_elsewhere};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -19,10 +19,6 @@ const AREAS: [(&str, &str); 10] = [
 ];
 const MODULES: &str = "modules";
 
-/// Sources whose code runs elsewhere than in the kernel that is mended; a patch to them is always refused.
-const ELSEWHERE: [&str; 5] =
-    ["arch/x86/boot/", "arch/x86/realmode/", "arch/x86/entry/vdso/", "arch/x86/purgatory/", "lib/vdso/"];
-
 /// The sources of `count` units: of each area the same number, as far as it has so many, and evenly within it.
 pub(crate) fn pick(database: &Database, count: usize) -> Vec<String> {
     let areas: Vec<Vec<&str>> =
@@ -36,7 +32,8 @@ fn sources<'a>(database: &'a Database, modules: bool, folder: &str) -> Vec<&'a s
         Path::new(&unit.source).extension().is_some_and(|extension| extension == "c")
             && modules == (unit.owner != Owner::Vmlinux)
             && unit.source.starts_with(folder)
-            && !ELSEWHERE.iter().any(|folder| unit.source.starts_with(folder))
+            // A patch to what runs elsewhere than in the kernel that is mended is always refused.
+            && [&unit.source, &unit.object].iter().all(|path| runs_elsewhere(path).is_none())
     };
     let found: BTreeSet<&str> =
         database.units().iter().filter(belongs).map(|unit| unit.source.as_str()).collect();
