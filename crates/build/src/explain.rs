@@ -34,7 +34,10 @@ fn add(
     sources: Sources<'_>,
 ) -> Result<(), BuildError> {
     let source = &unit.unit.source;
-    let (Some(patched), false) = (&unit.patched, unit.new_file) else { return Ok(()) };
+    if unit.new_file {
+        return Ok(());
+    }
+    let patched = &unit.patched;
     if result.as_ref().is_ok_and(|proven| proven.delta.is_empty()) {
         return Ok(());
     }

@@ -152,7 +152,8 @@ impl<'a> Pipeline<'a> {
         })?;
         let results = self.timed(Stage::Diff, |_| {
             let pairs: Vec<_> = outcome.units.iter().zip(matches).collect();
-            let compare = |(unit, matched)| units::compare(unit, matched);
+            let wanted = units::wanted(&outcome.units)?;
+            let compare = |(unit, matched)| units::compare(unit, matched, &wanted);
             pairs.into_par_iter().map(compare).collect::<Result<Vec<_>, BuildError>>()
         })?;
         if self.request.explain {

@@ -10,6 +10,7 @@ use kmend_match::{Against, Matched, Outcome};
 use kmend_object::Object;
 use kmend_refusal::{Advice, Code, Refusal};
 use kmend_types::Changes;
+use rayon::prelude::*;
 use std::collections::BTreeSet;
 
 /// The object that is always there.
@@ -54,15 +55,12 @@ pub(crate) fn owner_name(unit: &CompiledUnit) -> String {
     }
 }
 
-/// Matches a unit's plain original against what ships. `None` for a file that the patch adds.
+/// Matches a unit's plain original against what ships.
 pub(crate) fn prove(
     unit: &CompiledUnit,
     image: &Image,
     modules: Option<&ModuleTree>,
-) -> Result<Option<Matched>, BuildError> {
-    if unit.new_file {
-        return Ok(None);
-    }
+) -> Result<Matched, BuildError> {
     let source = unit.unit.source.clone();
     let plain = parse(&source, &unit.plain)?;
     let module = match (&unit.unit.owner, modules) {
@@ -74,28 +72,32 @@ pub(crate) fn prove(
     };
     let against = module.as_ref().map_or(Against::Image(image), |module| Against::Module { module, image });
     kmend_match::match_unit(&plain, &against)
-        .map(Some)
         .map_err(|error| BuildError::Match { unit: source, source: error })
 }
 
-/// Compares a unit's two objects and, if code changes, their types.
-pub(crate) fn compare(unit: &CompiledUnit, matched: Option<Matched>) -> Result<Compared, BuildError> {
-    let source = unit.unit.source.clone();
-    let (Some(matched), Some(patched)) = (matched, &unit.patched) else {
-        let what = if unit.new_file { "adds" } else { "removes" };
-        let why = format!("the patch {what} this file, and kmend patches functions of files that stay");
-        let result = Err(vec![Refusal::new(Code::UnsupportedFile, &source, why)]);
-        return Ok(Compared {
-            source,
-            result,
-            types: Changes::default(),
-            advice: Vec::new(),
-            accepted: BTreeSet::new(),
-        });
+/// The symbols that patched units refer to and their originals do not: some may be new in another unit.
+pub(crate) fn wanted(units: &[CompiledUnit]) -> Result<BTreeSet<String>, BuildError> {
+    let [_, _, ..] = units else { return Ok(BTreeSet::new()) };
+    let referred = |unit: &CompiledUnit, bytes: &[u8]| -> Result<BTreeSet<String>, BuildError> {
+        let object = parse(&unit.unit.source, bytes)?;
+        let undefined = object.symbols.iter().filter(|symbol| symbol.is_undefined());
+        Ok(undefined.map(|symbol| symbol.name.clone()).collect())
     };
+    let wanted = |unit: &CompiledUnit| Ok(&referred(unit, &unit.patched)? - &referred(unit, &unit.original)?);
+    let found = units.par_iter().map(wanted).collect::<Result<Vec<_>, BuildError>>()?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Compares a unit's two objects and, if code changes, their types.
+pub(crate) fn compare(
+    unit: &CompiledUnit,
+    matched: Matched,
+    wanted: &BTreeSet<String>,
+) -> Result<Compared, BuildError> {
+    let source = unit.unit.source.clone();
     let original = parse(&source, &unit.original)?;
-    let patched = parse(&source, patched)?;
-    let result = compare_code(unit, matched, &original, &patched);
+    let patched = parse(&source, &unit.patched)?;
+    let result = compare_code(unit, matched, &original, &patched, wanted);
     let types = if result.as_ref().is_ok_and(|unit| unit.delta.is_empty()) {
         Changes::default()
     } else {
@@ -108,10 +110,16 @@ pub(crate) fn compare(unit: &CompiledUnit, matched: Option<Matched>) -> Result<C
 }
 
 /// Compares code and data, and holds the result against the match.
-fn compare_code(unit: &CompiledUnit, matched: Matched, original: &Object, patched: &Object) -> UnitResult {
+fn compare_code(
+    unit: &CompiledUnit,
+    matched: Matched,
+    original: &Object,
+    patched: &Object,
+    wanted: &BTreeSet<String>,
+) -> UnitResult {
     let source = unit.unit.source.clone();
     let mut refusals = matched.refusals(&source);
-    match kmend_diff::compare(original, patched, Fentry::Required) {
+    match kmend_diff::compare_among(original, patched, Fentry::Required, wanted) {
         Err(more) => refusals.extend(more.into_iter().map(|refusal| placed(refusal, &source))),
         Ok(delta) => {
             refusals.extend(unproven(&delta, &matched, &source));

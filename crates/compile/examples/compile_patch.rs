@@ -37,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let name = unit.unit.object.replace('/', "_");
         std::fs::write(out.join(format!("{name}.plain")), &unit.plain)?;
         std::fs::write(out.join(format!("{name}.original")), &unit.original)?;
-        std::fs::write(out.join(format!("{name}.patched")), unit.patched.as_deref().unwrap_or_default())?;
+        std::fs::write(out.join(format!("{name}.patched")), &unit.patched)?;
     }
     Ok(())
 }

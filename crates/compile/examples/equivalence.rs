@@ -69,8 +69,8 @@ fn check(target: &Target, prepared: &Prepared, unit: &Unit, scratch: &Path) -> F
     let mut differences = Vec::new();
     for compiled in &outcome.units {
         differences.extend(plain_differences(target, prepared, compiled, scratch)?);
-        if compiled.patched.as_deref() != Some(compiled.original.as_slice()) {
-            let patched = Object::parse(compiled.patched.as_deref().unwrap_or_default())?;
+        if compiled.patched != compiled.original {
+            let patched = Object::parse(&compiled.patched)?;
             let found = compare(&Object::parse(&compiled.original)?, &patched);
             differences.extend(found.into_iter().map(|line| format!("null patch: {line}")));
         }

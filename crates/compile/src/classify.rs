@@ -1,5 +1,6 @@
 //! What a patch to a file means for a running kernel, by the file's path.
 
+use crate::adopt::is_makefile;
 use kmend_refusal::{Code, Refusal};
 use std::path::Path;
 
@@ -12,8 +13,10 @@ pub enum Kind {
     Source,
     /// A header.
     Header,
+    /// A list of the objects that the kernel is built from.
+    Makefile,
     /// It is part of a kernel in a way that cannot be changed while it runs; with the reason.
-    Unsupported(&'static str),
+    Unsupported(Code, &'static str),
 }
 
 /// Folders whose files never become part of a kernel.
@@ -33,25 +36,25 @@ const SKIPPED_NAMES: &[&str] = &[
 ];
 
 /// Folders and files whose code runs outside the kernel that is mended, with what it is.
-const ELSEWHERE: &[(&str, &str)] = &[
-    ("arch/x86/boot/", "boot code has run before the kernel does"),
-    ("arch/x86/entry/vdso/", "the vdso is mapped into processes and has no ftrace entry"),
-    ("lib/vdso/", "the vdso is mapped into processes and has no ftrace entry"),
-    ("arch/x86/realmode/", "real-mode code is copied away when the kernel starts"),
-    ("arch/x86/purgatory/", "purgatory runs between two kernels"),
-    ("drivers/firmware/efi/libstub/", "the EFI stub has run before the kernel does"),
+const ELSEWHERE: &[(&str, Code, &str)] = &[
+    ("arch/x86/boot/", Code::BootCode, "boot code has run before the kernel does"),
+    ("arch/x86/entry/vdso/", Code::Vdso, "the vdso is mapped into processes and has no ftrace entry"),
+    ("lib/vdso/", Code::Vdso, "the vdso is mapped into processes and has no ftrace entry"),
+    ("arch/x86/realmode/", Code::RealMode, "real-mode code is copied away when the kernel starts"),
+    ("arch/x86/purgatory/", Code::BootCode, "purgatory runs between two kernels"),
+    ("drivers/firmware/efi/libstub/", Code::BootCode, "the EFI stub has run before the kernel does"),
 ];
 
 /// Files beside the vdso that are kernel code: they map it (arch/x86/entry/vdso/Makefile, `obj-y`).
 const VDSO_KERNEL_SIDE: &[&str] = &["arch/x86/entry/vdso/vma", "arch/x86/entry/vdso/extable"];
 
 /// Why code made from the source, or the object, at `path` does not run in the kernel that is mended.
-pub fn runs_elsewhere(path: &str) -> Option<&'static str> {
+pub fn runs_elsewhere(path: &str) -> Option<(Code, &'static str)> {
     let stem = path.rsplit_once('.').map_or(path, |(stem, _)| stem);
     if VDSO_KERNEL_SIDE.contains(&stem) {
         return None;
     }
-    ELSEWHERE.iter().find(|(folder, _)| path.starts_with(folder)).map(|(_, why)| *why)
+    ELSEWHERE.iter().find(|(folder, ..)| path.starts_with(folder)).map(|&(_, code, why)| (code, why))
 }
 
 /// What to do with the file at `path` (from the tree's root).
@@ -67,24 +70,41 @@ pub fn classify(path: &str) -> Kind {
     {
         return Kind::Skipped;
     }
-    if let Some(why) = runs_elsewhere(path) {
-        return Kind::Unsupported(why);
+    if let Some((code, why)) = runs_elsewhere(path) {
+        return Kind::Unsupported(code, why);
     }
-    if name.starts_with("Kconfig") || name.starts_with("Makefile") || name.starts_with("Kbuild") {
-        return Kind::Unsupported("the build's configuration is not part of a unit");
+    if is_makefile(path) && path.contains('/') {
+        return Kind::Makefile;
+    }
+    if name.starts_with("Makefile") || name.starts_with("Kbuild") {
+        return Kind::Unsupported(Code::BuildFile, "it says how the whole kernel is built");
+    }
+    if name.starts_with("Kconfig")
+        || name.ends_with("_defconfig")
+        || matches!(extension, "config" | "configs")
+    {
+        return Kind::Unsupported(Code::Configuration, "the kernel that runs has its configuration");
+    }
+    if path == ".config" {
+        return Kind::Unsupported(Code::Configuration, "the kernel that runs has its configuration");
+    }
+    if name.contains(".lds.") || extension == "lds" {
+        return Kind::Unsupported(Code::UnsupportedFile, "it is a linker script: memory is laid out by it");
     }
     match extension {
         "c" => Kind::Source,
         "h" => Kind::Header,
-        "S" | "s" => Kind::Unsupported("assembly has neither ftrace entries nor sections of its own"),
-        "rs" => Kind::Unsupported("Rust code is not supported"),
-        _ => Kind::Unsupported("it is neither C source nor documentation"),
+        "S" | "s" => {
+            Kind::Unsupported(Code::Assembly, "assembly has neither ftrace entries nor sections of its own")
+        }
+        "rs" => Kind::Unsupported(Code::UnsupportedFile, "Rust code is not supported"),
+        _ => Kind::Unsupported(Code::UnsupportedFile, "it is neither C source nor documentation"),
     }
 }
 
-/// The refusal for a file of a kind that cannot be patched live.
-pub fn unsupported(path: &str, why: &str) -> Refusal {
-    Refusal::new(Code::UnsupportedFile, path, why).at(path, None)
+/// The refusal for a file that cannot be patched live.
+pub fn unsupported(path: &str, code: Code, why: &str) -> Refusal {
+    Refusal::new(code, path, why).at(path, None)
 }
 
 #[cfg(test)]
@@ -98,11 +118,20 @@ mod tests {
         {
             assert_eq!(classify(path), Kind::Skipped, "{path}");
         }
-        for path in
-            ["arch/x86/boot/main.c", "lib/vdso/gettimeofday.c", "fs/Kconfig", "fs/Makefile", "a/b.S", "a.lds"]
-        {
-            assert!(matches!(classify(path), Kind::Unsupported(_)), "{path}");
+        for (path, code) in [
+            ("arch/x86/boot/main.c", Code::BootCode),
+            ("lib/vdso/gettimeofday.c", Code::Vdso),
+            ("arch/x86/realmode/rm/wakemain.c", Code::RealMode),
+            ("fs/Kconfig", Code::Configuration),
+            ("arch/x86/configs/x86_64_defconfig", Code::Configuration),
+            (".config", Code::Configuration),
+            ("Makefile", Code::BuildFile),
+            ("a/b.S", Code::Assembly),
+            ("a.lds.S", Code::UnsupportedFile),
+        ] {
+            assert!(matches!(classify(path), Kind::Unsupported(found, _) if found == code), "{path}");
         }
+        assert_eq!(classify("fs/Makefile"), Kind::Makefile);
         assert_eq!(classify("fs/proc/meminfo.c"), Kind::Source);
         assert_eq!(classify("arch/x86/entry/vdso/vma.c"), Kind::Source);
         assert!(runs_elsewhere("arch/x86/purgatory/sha256.o").is_some());

@@ -23,8 +23,10 @@ pub struct Edited {
 /// What the patches come to.
 #[derive(Debug, Default)]
 pub struct Edits {
-    /// The files that are part of a kernel, by path from the tree's root.
+    /// The files that are part of a kernel, by path from the tree's root; renamed ones by their old path.
     pub files: BTreeMap<String, Edited>,
+    /// The new paths of renamed files, by the old ones.
+    pub renamed: BTreeMap<String, String>,
     /// What is worth telling.
     pub notes: Vec<Note>,
     /// Every reason to decline.
@@ -61,16 +63,23 @@ impl Edits {
             return Ok(());
         }
         let refusal = match kind {
-            Kind::Unsupported(why) => Some(unsupported(&path, why)),
-            _ if diff.is_binary => Some(unsupported(&path, "its difference is binary")),
-            _ if diff.is_rename => {
-                Some(unsupported(&path, "a renamed file changes what the kernel is built from"))
+            Kind::Unsupported(code, why) => Some(unsupported(&path, code, why)),
+            _ if diff.is_binary => {
+                Some(unsupported(&path, Code::UnsupportedFile, "its difference is binary"))
+            }
+            _ if diff.is_copy => {
+                let why =
+                    "it is a copy of another file: write the patch without -C, so that its text is in it";
+                Some(unsupported(&path, Code::UnsupportedFile, why))
             }
             _ => None,
         };
         if let Some(refusal) = refusal {
             self.refusals.push(refusal);
             return Ok(());
+        }
+        if let (true, Some(new)) = (diff.is_rename, &diff.new) {
+            self.renamed.insert(path.clone(), new.stripped.clone());
         }
         self.apply(patch, &path, diff, read)
     }
@@ -85,7 +94,8 @@ impl Edits {
     /// The path of the file that a diff is about: the new name, or the old one if there is only a file of
     /// that; without the first component, or with it if there is only such a file (`git diff --no-prefix`).
     fn path_of(&mut self, diff: &FileDiff, read: Read<'_>) -> io::Result<Option<String>> {
-        let names: Vec<&Name> = diff.new.iter().chain(&diff.old).collect();
+        let new = diff.new.iter().filter(|_| !diff.is_rename);
+        let names: Vec<&Name> = new.chain(&diff.old).collect();
         for name in &names {
             if self.exists(&name.stripped, read)? {
                 return Ok(Some(name.stripped.clone()));

@@ -6,7 +6,10 @@
 //! patch      unified diffs, parsed
 //!   └─ apply     to the files' contents in memory; every hunk that does not apply is a refusal
 //!       └─ lines     `#line` directives, so that untouched lines keep their numbers
+//! makefile, adopt   new files that a Makefile lists become units
 //! prepare    once per kernel: a tree of links with the generated headers, and the compile database
+//! graph      once per kernel: which units may include which files
+//! reach      the units that patched headers change
 //! shadow     a tree of links in which only the patched files are real
 //! unit       one compile to assembly, from which the objects are assembled
 //! ```
@@ -15,6 +18,7 @@
 //! in [`Target::derived`], whatever is made for one patch in the scratch folder that the caller gives.
 //! This crate knows nothing of ELF: objects are bytes.
 
+mod adopt;
 mod apply;
 mod assembly;
 mod author;
@@ -33,6 +37,7 @@ mod includes;
 mod lexer;
 mod lines;
 mod live_text;
+mod makefile;
 mod nearest;
 mod objects;
 mod own_sections;

@@ -69,11 +69,12 @@ impl Compile<'_> {
     ) -> Result<Result<CompiledUnit, Vec<Refusal>>, CompileError> {
         let edited = self.edits.files.get(&unit.source);
         let is_new = edited.is_some_and(|file| file.original.is_none());
-        let is_removed = edited.is_some_and(|file| file.lines.is_none());
         let both = || {
             rayon::join(
-                || if is_new { Ok(None) } else { self.original(number, unit).map(Some) },
-                || if is_removed { Ok(None) } else { self.patched(number, unit).map(Some) },
+                || {
+                    if is_new { self.nothing(number, unit) } else { self.original(number, unit) }
+                },
+                || self.patched(number, unit),
             )
         };
         let (mut original, mut patched) = both();
@@ -82,20 +83,18 @@ impl Compile<'_> {
             self.shadow.write().refresh()?;
             (original, patched) = both();
         }
-        let (original, patched) = (original?, patched?);
-        let refusals: Vec<Refusal> = [
-            refuse_failed(unit, original.as_ref(), "the kernel's own source does not compile"),
-            refuse_failed(unit, patched.as_ref(), "the patched source does not compile"),
-        ]
-        .into_iter()
-        .flatten()
-        .collect();
-        if !refusals.is_empty() {
-            return Ok(Err(refusals));
-        }
-        let original = done(original);
-        let patched = done(patched);
-        Ok(Ok(assemble_result(unit, original, patched, is_new)))
+        Ok(match (original?, patched?) {
+            (Compiled::Done(original), Compiled::Done(patched)) => {
+                Ok(compiled_unit(unit, original, patched, is_new))
+            }
+            (original, patched) => Err([
+                refuse_failed(unit, &original, "the kernel's own source does not compile"),
+                refuse_failed(unit, &patched, "the patched source does not compile"),
+            ]
+            .into_iter()
+            .flatten()
+            .collect()),
+        })
     }
 
     fn original(&self, number: usize, unit: &Unit) -> Side<OriginalSide> {
@@ -107,7 +106,31 @@ impl Compile<'_> {
         if let Some(objects) = entry.read(tree) {
             return Ok(Compiled::Done(OriginalSide { objects, was_cached: true, time: Duration::ZERO }));
         }
-        let compiler = &self.target.compiler;
+        let objects = match self.both_objects(number, unit)? {
+            Compiled::Done(objects) => objects,
+            Compiled::Failed(words) => return Ok(Compiled::Failed(words)),
+        };
+        entry.write(tree, &objects, self.work)?;
+        Ok(Compiled::Done(OriginalSide { objects, was_cached: false, time: start.elapsed() }))
+    }
+
+    /// What stands for the original of a new unit: an empty source.
+    fn nothing(&self, number: usize, unit: &Unit) -> Side<OriginalSide> {
+        let start = Instant::now();
+        let file = self.work.join(format!("{number}-nothing.c"));
+        fs::write(&file, "").map_err(io_error("write", &file))?;
+        let nothing = Unit { named: file.display().to_string(), ..unit.clone() };
+        Ok(match self.both_objects(number, &nothing)? {
+            Compiled::Done(objects) => {
+                Compiled::Done(OriginalSide { objects, was_cached: false, time: start.elapsed() })
+            }
+            Compiled::Failed(words) => Compiled::Failed(words),
+        })
+    }
+
+    /// The two objects of a unit in the prepared tree.
+    fn both_objects(&self, number: usize, unit: &Unit) -> Side<Original> {
+        let (compiler, tree) = (&self.target.compiler, &self.prepared.tree);
         let stem = self.work.join(format!("{number}-original"));
         let (assembly, read) = match unit::to_assembly(compiler, tree, unit, &[], &stem)? {
             Compiled::Done(done) => done,
@@ -118,9 +141,7 @@ impl Compile<'_> {
             || unit::sectioned(compiler, unit, &assembly, &self.prepared.exported, &stem),
             || unit::plain(compiler, tree, unit, &assembly, &plain_stem),
         );
-        let objects = Original { plain: plain?, sectioned: sectioned?, read };
-        entry.write(tree, &objects, self.work)?;
-        Ok(Compiled::Done(OriginalSide { objects, was_cached: false, time: start.elapsed() }))
+        Ok(Compiled::Done(Original { plain: plain?, sectioned: sectioned?, read }))
     }
 
     fn patched(&self, number: usize, unit: &Unit) -> Side<(Vec<u8>, Duration)> {
@@ -143,22 +164,15 @@ struct OriginalSide {
     time: Duration,
 }
 
-fn failed<T>(side: &Result<Option<Compiled<T>>, CompileError>) -> Option<&[String]> {
+fn failed<T>(side: &Side<T>) -> Option<&[String]> {
     match side {
-        Ok(Some(Compiled::Failed(words))) => Some(words),
+        Ok(Compiled::Failed(words)) => Some(words),
         _ => None,
     }
 }
 
-fn done<T>(side: Option<Compiled<T>>) -> Option<T> {
-    match side {
-        Some(Compiled::Done(value)) => Some(value),
-        _ => None,
-    }
-}
-
-fn refuse_failed<T>(unit: &Unit, side: Option<&Compiled<T>>, why: &str) -> Option<Refusal> {
-    let Some(Compiled::Failed(words)) = side else { return None };
+fn refuse_failed<T>(unit: &Unit, side: &Compiled<T>, why: &str) -> Option<Refusal> {
+    let Compiled::Failed(words) = side else { return None };
     let (file, line) = place(words).unwrap_or((unit.source.clone(), None));
     Some(Refusal::new(Code::CompileFailed, &unit.source, why).at(file, line).with_details(words.clone()))
 }
@@ -171,27 +185,20 @@ fn place(words: &[String]) -> Option<(String, Option<u32>)> {
     Some((file, parts.next()?.parse().ok()))
 }
 
-fn assemble_result(
+fn compiled_unit(
     unit: &Unit,
-    original: Option<OriginalSide>,
-    patched: Option<(Vec<u8>, Duration)>,
+    original: OriginalSide,
+    (patched, time): (Vec<u8>, Duration),
     new_file: bool,
 ) -> CompiledUnit {
-    let times = Times {
-        original: original.as_ref().map_or(Duration::ZERO, |side| side.time),
-        patched: patched.as_ref().map_or(Duration::ZERO, |(_, time)| *time),
-    };
-    let original_was_cached = original.as_ref().is_some_and(|side| side.was_cached);
-    let (plain, sectioned) =
-        original.map(|side| (side.objects.plain, side.objects.sectioned)).unwrap_or_default();
     CompiledUnit {
         unit: unit.clone(),
-        plain,
-        original: sectioned,
-        patched: patched.map(|(object, _)| object),
+        plain: original.objects.plain,
+        original: original.objects.sectioned,
+        patched,
         new_file,
-        original_was_cached,
-        times,
+        original_was_cached: original.was_cached,
+        times: Times { original: original.time, patched: time },
     }
 }
 

@@ -22,8 +22,10 @@ pub struct FileDiff {
     pub old: Option<Name>,
     /// The name after; `None` for a deleted file.
     pub new: Option<Name>,
-    /// Whether git says that the file was renamed or copied.
+    /// Whether git says that the file was renamed.
     pub is_rename: bool,
+    /// Whether git says that the file was copied.
+    pub is_copy: bool,
     /// Whether the difference is binary and so not in the text.
     pub is_binary: bool,
     /// The hunks, in the file's order.
@@ -136,7 +138,7 @@ impl<'a> Reader<'a> {
             return Err(self.refuse("a file's header is followed by no hunk"));
         }
         // GNU diff -N writes a missing file's name with the epoch as its time and no line.
-        Ok(FileDiff { old, new, is_rename: false, is_binary: false, hunks })
+        Ok(FileDiff { old, new, is_rename: false, is_copy: false, is_binary: false, hunks })
     }
 
     /// Both names, from `--- ` and `+++ `.
@@ -153,8 +155,14 @@ impl<'a> Reader<'a> {
 
     fn git_diff(&mut self) -> Result<FileDiff, Refusal> {
         let first = self.line(0).unwrap_or_default();
-        let mut diff =
-            FileDiff { old: None, new: None, is_rename: false, is_binary: false, hunks: Vec::new() };
+        let mut diff = FileDiff {
+            old: None,
+            new: None,
+            is_rename: false,
+            is_copy: false,
+            is_binary: false,
+            hunks: Vec::new(),
+        };
         (diff.old, diff.new) = self.git_names(first)?;
         let (mut is_new, mut is_deleted) = (false, false);
         self.at += 1;
@@ -167,7 +175,21 @@ impl<'a> Reader<'a> {
             match line {
                 line if line.starts_with(b"new file mode ") => is_new = true,
                 line if line.starts_with(b"deleted file mode ") => is_deleted = true,
-                line if line.starts_with(b"rename ") || line.starts_with(b"copy ") => diff.is_rename = true,
+                line if line.starts_with(b"rename ") || line.starts_with(b"copy ") => {
+                    (diff.is_rename, diff.is_copy) =
+                        (line.starts_with(b"rename "), line.starts_with(b"copy "));
+                    // These names have no first component to leave out (git's diff-format documentation).
+                    let (which, name) = line.split_at(memchr::memmem::find(line, b" from ").map_or_else(
+                        || memchr::memmem::find(line, b" to ").map_or(line.len(), |at| at + b" to ".len()),
+                        |at| at + b" from ".len(),
+                    ));
+                    let name = self.name(&[b"x/", name].concat(), 0)?;
+                    if which.ends_with(b" from ") {
+                        diff.old = name;
+                    } else if which.ends_with(b" to ") {
+                        diff.new = name;
+                    }
+                }
                 line if line.starts_with(b"GIT binary patch") || line.starts_with(b"Binary files ") => {
                     diff.is_binary = true;
                 }
@@ -190,7 +212,7 @@ impl<'a> Reader<'a> {
 
     /// The names of `diff --git a/NAME b/NAME`. Where they are not quoted they can hold spaces, so the line is
     /// split in the middle: git writes it so only when both names are one (git apply does the same). Renames
-    /// have lines of their own, and are refused anyway.
+    /// have lines of their own.
     fn git_names(&self, line: &[u8]) -> Result<(Option<Name>, Option<Name>), Refusal> {
         let rest = line.get(b"diff --git ".len()..).unwrap_or_default();
         let middle = rest.len() / 2;

@@ -1,5 +1,6 @@
 //! From patches to objects: the crate's one entry.
 
+use crate::adopt::{new_units, settle_renamed};
 use crate::classify::runs_elsewhere;
 use crate::database::Unit;
 use crate::edits::{Edits, edit};
@@ -44,14 +45,14 @@ pub struct Times {
 pub struct CompiledUnit {
     /// The unit.
     pub unit: Unit,
-    /// The original as the kernel's build makes it, without objtool and debug information; empty for a new
-    /// file.
+    /// The original as the kernel's build makes it, without objtool and debug information; for a new file that of an
+    /// empty one.
     pub plain: Vec<u8>,
     /// The original with a section for every function and datum, and with debug information (DWARF 5: types and
-    /// lines, not where variables live); empty for a new file.
+    /// lines, not where variables live); of an empty file for a new one.
     pub original: Vec<u8>,
-    /// The patched source likewise; `None` if the patch removes the file.
-    pub patched: Option<Vec<u8>>,
+    /// The patched source likewise.
+    pub patched: Vec<u8>,
     /// Whether the patch adds the file.
     pub new_file: bool,
     /// Whether the original's objects were kept from an earlier build.
@@ -63,7 +64,7 @@ pub struct CompiledUnit {
 impl CompiledUnit {
     /// Whether the patch changes the object at all.
     pub fn differs(&self) -> bool {
-        self.new_file || self.patched.as_ref() != Some(&self.original)
+        self.patched != self.original
     }
 }
 
@@ -98,9 +99,12 @@ pub fn patch_and_compile(
 ) -> Result<Outcome, Failure> {
     let mut edits = edit(patches, &|path| read_file(&prepared.tree, path))
         .map_err(|source| CompileError::Io { doing: "read", path: prepared.tree.clone(), source })?;
+    settle_renamed(&mut edits, prepared);
+    let new = new_units(&mut edits, prepared);
     edits.files.retain(|_, file| file.lines.as_ref().map(|lines| joined(lines)) != file.original);
     let included = included_sources(prepared, target, progress)?;
-    let units = units_of(&mut edits, prepared, &included);
+    let mut units = units_of(&mut edits, prepared, &included);
+    units.extend(new);
     if edits.refusals.is_empty() && edits.files.is_empty() {
         let why = "no file that the patch changes is part of a kernel";
         let subject = patches.iter().map(|patch| patch.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -168,6 +172,9 @@ fn units_of(edits: &mut Edits, prepared: &Prepared, included: &BTreeSet<String>)
         let is_built = !prepared.database.units_of(path).is_empty() || included.contains(path);
         if is_source(path) && !is_built && file.original.is_some() {
             edits.refusals.push(not_in_kernel(path));
+        } else if is_source(path) && is_built && file.lines.is_none() {
+            let why = "the patch removes the source of code that runs";
+            edits.refusals.push(Refusal::new(Code::RemovedUnit, path, why).at(path, None));
         }
     }
     let found = edits.files.keys().flat_map(|path| prepared.database.units_of(path)).cloned().collect();
@@ -187,7 +194,8 @@ fn live_units(found: Vec<Unit>) -> (Vec<Unit>, Vec<Note>) {
     (live, elsewhere.into_iter().map(note).collect())
 }
 
-fn is_source(path: &str) -> bool {
+/// Whether a file is a C source.
+pub fn is_source(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|extension| extension == "c")
 }
 

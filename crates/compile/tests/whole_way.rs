@@ -29,11 +29,11 @@ fn one_unit_gives_three_objects_and_the_second_build_takes_the_original_from_the
     let [unit] = first.units.as_slice() else { panic!("{first:?}") };
     assert_eq!(unit.unit.source, "fs/main.c");
     assert!(!unit.original_was_cached && !unit.new_file);
-    let patched = unit.patched.as_deref().unwrap();
+    let patched = &unit.patched;
     assert!(
         unit.plain.starts_with(b"\x7fELF")
             && unit.original.starts_with(b"\x7fELF")
-            && patched != unit.original
+            && *patched != unit.original
     );
     assert!(contains(&unit.original, b".text.count") && !contains(&unit.plain, b".text.count"));
     let second = build(&kernel, &[patch("fs/main.c", STEP_TWO)]).unwrap();
@@ -63,7 +63,7 @@ fn added_lines_change_no_byte() {
     let outcome =
         build(&kernel, &[patch("fs/main.c", "@@ -3,0 +4,2 @@\n+/* a comment\n+ * of two lines */\n")])
             .unwrap();
-    assert_eq!(outcome.units[0].patched.as_deref(), Some(outcome.units[0].original.as_slice()));
+    assert_eq!(outcome.units[0].patched, outcome.units[0].original);
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn a_file_that_a_unit_includes_is_compiled_as_that_unit() {
         build(&kernel, &[patch("fs/inner.c", "@@ -3 +3 @@\n-\treturn 1;\n+\treturn 2;\n")]).unwrap();
     let [unit] = outcome.units.as_slice() else { panic!("{outcome:?}") };
     assert_eq!(unit.unit.source, "fs/outer.c");
-    assert_ne!(unit.patched.as_deref(), Some(unit.original.as_slice()));
+    assert_ne!(unit.patched, unit.original);
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn all_reasons_are_told_at_once() {
                 "@@ -6,2 +6,2 @@\n int lime(void)\n-{\n+{ \n@@ -11 +11 @@\n-int recount(void)\n+int x(void)\n",
             ),
             patch("fs/unbuilt.c", "@@ -1 +1 @@\n-int unbuilt;\n+int built;\n"),
-            patch("fs/Makefile", "@@ -1 +1 @@\n-a\n+b\n"),
+            patch("fs/entry.S", "@@ -1 +1 @@\n-a\n+b\n"),
             patch("fs/none.c", "@@ -1 +1 @@\n-a\n+b\n"),
             PatchFile { name: "no.patch".to_owned(), bytes: b"hello".to_vec() },
         ],
@@ -167,7 +167,7 @@ fn all_reasons_are_told_at_once() {
             Code::PatchDoesNotApply,
             Code::PatchDoesNotApply,
             Code::NotInKernel,
-            Code::UnsupportedFile,
+            Code::Assembly,
         ]
     );
 }
@@ -199,15 +199,73 @@ fn a_patch_to_documentation_changes_nothing() {
     assert_eq!(refusals[0].code, Code::NothingChanges);
 }
 
-#[test]
-fn a_removed_unit_has_no_patched_object() {
-    let kernel = Kernel::new();
+/// A diff that takes `fs/main.c` away.
+fn without_main() -> PatchFile {
     let lines: String = support::MAIN.split_inclusive('\n').flat_map(|line| ["-", line]).collect();
     let bytes =
         format!("--- a/fs/main.c\n+++ /dev/null\n@@ -1,{} +0,0 @@\n{lines}", support::MAIN.lines().count());
-    let outcome =
-        build(&kernel, &[PatchFile { name: "gone.patch".to_owned(), bytes: bytes.into_bytes() }]).unwrap();
-    assert!(outcome.units[0].patched.is_none() && !outcome.units[0].plain.is_empty());
+    PatchFile { name: "gone.patch".to_owned(), bytes: bytes.into_bytes() }
+}
+
+#[test]
+fn a_removed_unit_is_refused() {
+    let kernel = Kernel::new();
+    assert_eq!(refused(&kernel, &[without_main()])[0].code, Code::RemovedUnit);
+}
+
+fn renamed(from: &str, to: &str, rest: &str) -> PatchFile {
+    let text = format!(
+        "diff --git a/{from} b/{to}\nsimilarity index 90%\nrename from {from}\nrename to {to}\n{rest}"
+    );
+    PatchFile { name: "renamed.patch".to_owned(), bytes: text.into_bytes() }
+}
+
+#[test]
+fn a_renamed_unit_is_compiled_under_its_old_name() {
+    let kernel = Kernel::new();
+    let edit = format!("--- a/fs/main.c\n+++ b/fs/first.c\n{STEP_TWO}");
+    let outcome = build(&kernel, &[renamed("fs/main.c", "fs/first.c", &edit)]).unwrap();
+    let [unit] = outcome.units.as_slice() else { panic!("{outcome:?}") };
+    assert_eq!(unit.unit.source, "fs/main.c");
+    assert_ne!(unit.patched, unit.original);
+    let alone = build(&kernel, &[renamed("fs/main.c", "fs/first.c", "")]);
+    assert!(matches!(alone, Err(Failure::Refused { refusals }) if refusals[0].code == Code::NothingChanges));
+    let moved = refused(&kernel, &[renamed("fs/main.c", "mm/main.c", "")]);
+    assert_eq!(moved[0].code, Code::RemovedUnit);
+}
+
+#[test]
+fn a_renamed_header_is_found_where_it_is_now() {
+    let kernel = Kernel::new();
+    let user = patch("fs/main.c", "@@ -1,1 +1,1 @@\n-#include \"fs/local.h\"\n+#include \"fs/steps.h\"\n");
+    let outcome = build(&kernel, &[renamed("fs/local.h", "fs/steps.h", ""), user]).unwrap();
+    assert_eq!(outcome.units[0].patched, outcome.units[0].original);
+}
+
+#[test]
+fn a_new_file_with_its_line_of_the_makefile_is_a_unit() {
+    let kernel = Kernel::new();
+    write(&kernel.target.source, "fs/Makefile", "obj-y := main.o outer.o table.o\n");
+    let new = |line: &str| PatchFile {
+        name: "new.patch".to_owned(),
+        bytes: format!(
+            "--- /dev/null\n+++ b/fs/new.c\n@@ -0,0 +1 @@\n+int added(void) {{ return 5; }}\n\
+             --- a/fs/Makefile\n+++ b/fs/Makefile\n@@ -1 +1,2 @@\n obj-y := main.o outer.o table.o\n+{line}\n"
+        )
+        .into_bytes(),
+    };
+    let outcome = build(&kernel, &[new("obj-y += new.o")]).unwrap();
+    let [unit] = outcome.units.as_slice() else { panic!("{outcome:?}") };
+    assert!(unit.new_file && unit.unit.object == "fs/new.o");
+    assert!(contains(&unit.patched, b".text.added") && !contains(&unit.original, b".text.added"));
+    for (line, code) in [
+        ("obj-m += new.o", Code::NewUnit),
+        ("other-y += new.o", Code::NewUnit),
+        ("obj-y += none.o", Code::BuildFile),
+        ("ccflags-y += -DX", Code::BuildFile),
+    ] {
+        assert_eq!(refused(&kernel, &[new(line)])[0].code, code, "{line}");
+    }
 }
 
 #[test]

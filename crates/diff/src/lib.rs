@@ -36,9 +36,10 @@ pub use marks::Fentry;
 use atoms::{AtomId, AtomKind, Unit};
 use author::Requests;
 use compare::Comparison;
-use kmend_object::{Object, SymbolId};
+use kmend_object::{Binding, Object, SymbolId};
 use kmend_refusal::{Code, Refusal};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// The difference between two objects, ready for the linker.
 #[derive(Debug, Clone, Default)]
@@ -121,6 +122,17 @@ pub fn changed(original: &Object, patched: &Object) -> Vec<FunctionChange> {
 
 /// Compares two objects. All the reasons against a livepatch are returned, not the first.
 pub fn compare(original: &Object, patched: &Object, fentry: Fentry) -> Result<Delta, Vec<Refusal>> {
+    compare_among(original, patched, fentry, &BTreeSet::new())
+}
+
+/// Compares two objects of one unit among others: new functions and variables that are global and `wanted` go along,
+/// as another unit refers to them.
+pub fn compare_among(
+    original: &Object,
+    patched: &Object,
+    fentry: Fentry,
+    wanted: &BTreeSet<String>,
+) -> Result<Delta, Vec<Refusal>> {
     require_function_sections(original).and_then(|()| require_function_sections(patched))?;
     let (original, _) = Unit::of(original);
     let (patched, irregular) = Unit::of(patched);
@@ -133,7 +145,13 @@ pub fn compare(original: &Object, patched: &Object, fentry: Fentry) -> Result<De
     let (marks, unredirectable) = marks::mark(&comparison, fentry);
     refusals.extend(unredirectable);
     let called_back = requests.callbacks.iter().map(|&(_, id)| id);
-    let selection = select::select(&original, &patched, &pairing, &marks, called_back);
+    let is_wanted = |id: &AtomId| {
+        let symbol = patched.symbol_of(*id);
+        pairing.original(*id).is_none()
+            && symbol.is_some_and(|symbol| symbol.binding != Binding::Local && wanted.contains(&symbol.name))
+    };
+    let new = called_back.chain(patched.ids().filter(is_wanted));
+    let selection = select::select(&original, &patched, &pairing, &marks, new);
     refusals.extend(selection.refusals.iter().cloned());
     refusals.extend(checks::refuse_unknown_sections(&patched, &irregular, &requests, &selection.kept));
     if !refusals.is_empty() {

@@ -49,7 +49,7 @@ struct Selector<'a> {
     reported: HashSet<(AtomId, String)>,
 }
 
-/// Follows the references of the changed functions and of `new` ones.
+/// Follows the references of the changed functions and of `new` functions and variables.
 pub(crate) fn select<'a>(
     original: &'a Unit<'a>,
     patched: &'a Unit<'a>,
@@ -64,7 +64,9 @@ pub(crate) fn select<'a>(
         selector.keep(id);
     }
     for id in new {
-        selector.selection.new.insert(id);
+        if patched.atom(id).kind == AtomKind::Function {
+            selector.selection.new.insert(id);
+        }
         selector.keep(id);
     }
     while let Some(id) = selector.queue.pop() {

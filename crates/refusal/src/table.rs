@@ -76,12 +76,21 @@ codes! {
     PatchDoesNotApply = "0202", Refusal, "the patch does not apply", "rebase the hunk that the message names on this kernel's source";
     CompileFailed = "0203", Refusal, "the patched source does not compile", "the compiler's own words are in the message";
     NotInKernel = "0204", Refusal, "this kernel contains no object of the patched file", "the file is not built in this configuration: there is nothing to mend here";
-    UnsupportedFile = "0205", Refusal, "a kind of file that cannot be patched live", "leave the hunk out: assembly, vdso, boot code, linker scripts and build configuration take a reboot";
-    HeaderPatched = "0206", Refusal, "the patch changes a header", "move the change into the .c files that need it";
+    UnsupportedFile = "0205", Refusal, "a kind of file that cannot be patched live", "leave the hunk out: linker scripts, Rust code and binaries take a reboot";
+    GeneratedConstants = "0206", Refusal, "the patch changes constants that the build makes from C", "leave the structures that assembly knows as they are";
     DatabaseFailed = "0207", Error, "the kernel's compile commands could not be listed", "the build system's own words are in the message";
     CompilerDiffers = "0208", Refusal, "this compiler is not the one that built the kernel", "install the compiler that the message names";
     ShadowLeak = "0209", Error, "the compiler read an unpatched copy of a patched file", "please report it: no module was built";
     PrepareFailed = "0210", Error, "the kernel tree could not be prepared", "the build system's own words are in the message";
+
+    Assembly = "0211", Refusal, "the patch changes assembly", "leave the hunk out, or make the change in the C code around it";
+    Vdso = "0212", Refusal, "the patch changes the vdso", "leave the hunk out: this change takes a reboot";
+    RealMode = "0213", Refusal, "the patch changes real-mode code", "leave the hunk out: this change takes a reboot";
+    BootCode = "0214", Refusal, "the patch changes code that runs before or after the kernel", "leave the hunk out: this change takes a reboot";
+    Configuration = "0215", Refusal, "the patch changes the kernel's configuration", "leave the hunk out: the kernel that runs has its configuration";
+    BuildFile = "0216", Refusal, "the patch changes how the kernel is built", "leave the hunk out, or list just the objects of new files";
+    NewUnit = "0217", Refusal, "a new file that cannot become part of this kernel", "put the new functions into a file that is there";
+    RemovedUnit = "0218", Refusal, "the patch removes or moves a source that is part of this kernel", "keep the file, and change its functions";
 
     // 03xx: the match of the compiled original against the image.
     ImageDiffers = "0301", Refusal, "the image is not what this source and compiler make", "use the source, the configuration and the compiler that the kernel was built with";

@@ -86,7 +86,7 @@ impl Subject {
         ensure!(!outcome.units.is_empty(), "no unit is compiled");
         let pair = |unit: CompiledUnit| {
             let original = Object::parse(&unit.original)?;
-            let patched = Object::parse(unit.patched.as_deref().context("it is gone")?)?;
+            let patched = Object::parse(&unit.patched)?;
             Ok(Pair { unit, original, patched })
         };
         outcome.units.into_iter().map(pair).collect()
