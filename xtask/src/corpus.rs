@@ -89,12 +89,6 @@ fn chosen(options: &Options) -> Result<Vec<Fix>> {
     let holds = |fix: &Fix| options.filter.as_ref().is_none_or(|text| fix.file.contains(text));
     let is_kind = |fix: &Fix| options.only.as_ref().is_none_or(|kind| fix.kind == *kind);
     fixes.retain(|fix| holds(fix) && is_kind(fix));
-    // A header of the whole kernel takes as long as all others together: what is quick is seen first.
-    fixes.sort_by_cached_key(|fix| {
-        fs::read(fix.path()).is_ok_and(|patch| {
-            patch.split(|&byte| byte == b'\n').any(|line| line.starts_with(b"+++ b/include/"))
-        })
-    });
     ensure!(!fixes.is_empty(), "no fix of tests/corpus is asked for");
     Ok(fixes)
 }

@@ -179,6 +179,7 @@ impl<'a> Pipeline<'a> {
                 text: text.clone(),
             };
             self.report.notes.extend(unit.delta.notes.iter().map(note));
+            self.report.notes.extend(unit.delta.updates.iter().flat_map(units::advice));
         }
         self.report.units = proven.iter().map(|unit| units::report(unit, &outcome.touched)).collect();
         if refusals.is_empty() && proven.iter().all(|unit| unit.delta.is_empty()) {

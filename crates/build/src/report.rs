@@ -1,7 +1,7 @@
 //! What a build found and made: the one value that the terminal, `NAME.json` and `--json` show.
 
 use kmend_compile::Counts;
-use kmend_diff::{Callback, Reason};
+use kmend_diff::{Callback, Reason, VariableUpdate};
 use kmend_refusal::{Code, Refusal};
 use serde::Serialize;
 
@@ -75,6 +75,8 @@ pub struct UnitReport {
     pub variables: Vec<String>,
     /// Callbacks of the unit's object that the patch brings.
     pub callbacks: Vec<Callback>,
+    /// Variables of the running kernel whose values are exchanged.
+    pub updates: Vec<VariableUpdate>,
 }
 
 /// One function that goes into the module.

@@ -1,9 +1,9 @@
 //! One unit's way: is the original what runs, and what of it changes?
 
 use crate::error::BuildError;
-use crate::report::{FunctionReport, Status, UnitReport};
+use crate::report::{FunctionReport, Note, NoteKind, Status, UnitReport};
 use kmend_compile::{CompiledUnit, Owner};
-use kmend_diff::{Delta, Fentry, FunctionChange, Reason};
+use kmend_diff::{Delta, Fentry, FunctionChange, Reason, VariableUpdate};
 use kmend_kernel::{Image, ModuleTree};
 use kmend_link::{Locate, Location};
 use kmend_match::{Against, Matched, Outcome};
@@ -184,6 +184,17 @@ pub(crate) fn reasons(function: &FunctionChange, touched: &BTreeSet<String>) -> 
     reasons
 }
 
+/// What to know of an updated variable.
+pub(crate) fn advice(update: &VariableUpdate) -> Vec<Note> {
+    let note = |kind, text: &str| Note { kind, subject: update.variable.clone(), text: text.to_owned() };
+    let copies =
+        "its value is exchanged where it is: what was copied or concluded from it before stays as it is";
+    let stays = "its new value leads into the livepatch, which therefore stays in memory when it is unloaded, \
+                 disabled, and cannot be loaded again under its name";
+    let pinned = update.pins.then(|| note(NoteKind::Fact, stays));
+    [note(NoteKind::Advice, copies)].into_iter().chain(pinned).collect()
+}
+
 /// A unit's part of the report. `touched` are the functions whose source the patches touch.
 pub(crate) fn report(unit: &ProvenUnit, touched: &BTreeSet<String>) -> UnitReport {
     let proof = Proof { matched: &unit.matched };
@@ -209,5 +220,6 @@ pub(crate) fn report(unit: &ProvenUnit, touched: &BTreeSet<String>) -> UnitRepor
         functions: functions.collect(),
         variables: unit.delta.variables.clone(),
         callbacks: unit.delta.callbacks.clone(),
+        updates: unit.delta.updates.clone(),
     }
 }

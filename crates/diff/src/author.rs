@@ -67,6 +67,7 @@ pub(crate) struct Requests {
     pub(crate) refusals: Vec<Refusal>,
     functions: BTreeSet<String>,
     sections: BTreeSet<String>,
+    updates: BTreeSet<String>,
 }
 
 impl Requests {
@@ -75,6 +76,7 @@ impl Requests {
         let mut requests = Requests {
             functions: texts(unit, ".kmend.ignore.functions"),
             sections: texts(unit, ".kmend.ignore.sections"),
+            updates: texts(unit, ".kmend.update"),
             ..Requests::default()
         };
         for moment in Moment::ALL {
@@ -113,6 +115,11 @@ impl Requests {
         let is_function = unit.atom(id).kind == AtomKind::Function;
         is_function && self.functions.contains(&names::root(&unit.name(id)))
             || self.sections.contains(&unit.section_of(id).name)
+    }
+
+    /// Whether the author wants the living value of a variable exchanged, whatever it is.
+    pub(crate) fn updates(&self, unit: &Unit<'_>, id: AtomId) -> bool {
+        self.updates.contains(&unit.base_name(id))
     }
 
     /// Texts of requests that name nothing in either unit, for a note.

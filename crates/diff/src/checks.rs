@@ -3,23 +3,32 @@
 use crate::atoms::{AtomId, AtomKind, IrregularSection, Unit};
 use crate::author::Requests;
 use crate::compare::{Comparison, Reason};
+use crate::marks::Marks;
 use crate::references::Target;
 use crate::special::{self, Registers, Treatment};
+use crate::update::{self, Update};
 use kmend_object::{Binding, SectionId};
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Everything about two units that a livepatch cannot do, whichever functions changed.
-pub(crate) fn refuse_changes(comparison: &Comparison<'_>) -> Vec<Refusal> {
-    let mut refusals = Vec::new();
+/// The variables to update, and everything about two units that a livepatch cannot do, whichever functions changed.
+pub(crate) fn changes(comparison: &Comparison<'_>, marks: &Marks) -> (Vec<Update>, Vec<Refusal>) {
+    let (mut updates, mut refusals) = (Vec::new(), Vec::new());
     for patched in comparison.patched.ids() {
         let Some(original) = comparison.pairing.original(patched) else { continue };
-        if let Some(reason) = comparison.difference(original, patched) {
+        let Some(reason) = comparison.difference(original, patched) else { continue };
+        let is_variable = comparison.patched.atom(patched).kind == AtomKind::Variable;
+        if is_variable && !matches!(reason, Reason::Size { .. }) {
+            match update::plan(comparison, marks, original, patched) {
+                Ok(update) => updates.push(update),
+                Err(refusal) => refusals.push(refusal),
+            }
+        } else {
             refusals.extend(refuse_pair(comparison.patched, patched, &reason));
         }
     }
     refusals.extend(refuse_registrations(comparison));
-    refusals
+    (updates, refusals)
 }
 
 fn refuse_pair(unit: &Unit<'_>, id: AtomId, reason: &Reason) -> Option<Refusal> {
@@ -32,17 +41,10 @@ fn refuse_pair(unit: &Unit<'_>, id: AtomId, reason: &Reason) -> Option<Refusal> 
             Some(Refusal::new(Code::ChangedInit, name, why))
         }
         AtomKind::Variable => {
-            if let Reason::Size { before, after } = reason {
-                let is_global = unit.symbol_of(id).is_some_and(|symbol| symbol.binding != Binding::Local);
-                let code = if is_global { Code::ChangedGlobal } else { Code::ChangedStatic };
-                let why = format!("its size changes from {before} to {after} bytes");
-                return Some(Refusal::new(code, name, why));
-            }
-            let why = match reason {
-                Reason::Code { .. } | Reason::Content { .. } => "its initial value changes".to_owned(),
-                other => format!("its initial value changes: {other}"),
-            };
-            Some(Refusal::new(Code::ChangedData, name, why))
+            let Reason::Size { before, after } = reason else { return None };
+            let is_global = unit.symbol_of(id).is_some_and(|symbol| symbol.binding != Binding::Local);
+            let code = if is_global { Code::ChangedGlobal } else { Code::ChangedStatic };
+            Some(Refusal::new(code, name, format!("its size changes from {before} to {after} bytes")))
         }
         AtomKind::Fixed => Some(refuse_fixed(unit, id, &format!("it changes ({reason})"))),
         AtomKind::Function | AtomKind::Content | AtomKind::Entry => None,

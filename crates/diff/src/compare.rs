@@ -225,6 +225,11 @@ impl Comparison<'_> {
         }
     }
 
+    /// Whether two references lead to the same thing.
+    pub(crate) fn leads_to_the_same(&self, x: &Reference, y: &Reference) -> bool {
+        self.differ_in_target(x, y, &mut Assumed::new()).is_none()
+    }
+
     /// Whether two atoms that are referred to are not the same thing.
     fn differ_in_atom(&self, s: AtomId, t: AtomId, assumed: &mut Assumed) -> bool {
         let (kind, other) = (self.original.atom(s).kind, self.patched.atom(t).kind);

@@ -6,6 +6,7 @@ use crate::pair::Pairing;
 use crate::references::{self, Target};
 use crate::runtime;
 use crate::select::{self, Route, Selection};
+use crate::update::{Update, Value};
 use kmend_object::{
     Binding, Object, Place, Relocation, Section, SectionId, Symbol, SymbolId, SymbolKind, elf,
 };
@@ -14,6 +15,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// The section that the copied strings are put in. It is not marked as mergeable: the references into it are
 /// to the section and an offset, which a merging linker would misread for relative operands.
 const STRING_SECTION: &str = ".rodata.kmend_strings";
+
+/// The table of words to exchange, and the section that holds it.
+const UPDATE_TABLE: &str = "kmend_update_table";
+const UPDATE_SECTION: &str = ".rodata.kmend_updates";
 
 /// What one unit adds to the module.
 #[derive(Debug, Clone, Default)]
@@ -72,14 +77,24 @@ pub(crate) struct Extraction<'a> {
     text_section: Option<(SectionId, SymbolId)>,
 }
 
-/// Builds the object. Also returns the symbol of each kept function.
+/// What the extraction comes to.
+pub(crate) struct Extracted {
+    pub(crate) extract: Extract,
+    /// The symbol of each kept atom.
+    pub(crate) symbols: HashMap<AtomId, SymbolId>,
+    /// The symbol of the table of words to exchange.
+    pub(crate) update_table: Option<SymbolId>,
+}
+
+/// Builds the object.
 pub(crate) fn extract<'a>(
     original: &'a Unit<'a>,
     patched: &'a Unit<'a>,
     pairing: &'a Pairing,
     marks: &'a Marks,
     selection: &Selection,
-) -> (Extract, HashMap<AtomId, SymbolId>) {
+    updates: &[Update],
+) -> Extracted {
     let mut extraction = Extraction {
         original,
         patched,
@@ -97,8 +112,10 @@ pub(crate) fn extract<'a>(
     for &id in &selection.kept {
         extraction.relocate(id);
     }
+    let update_table = (!updates.is_empty()).then(|| extraction.update_table(updates));
     let symbols = extraction.placed.iter().map(|(&id, placed)| (id, placed.symbol)).collect();
-    (Extract { object: extraction.object, references: extraction.references }, symbols)
+    let extract = Extract { object: extraction.object, references: extraction.references };
+    Extracted { extract, symbols, update_table }
 }
 
 impl Extraction<'_> {
@@ -149,7 +166,7 @@ impl Extraction<'_> {
         let source = self.patched.section_of(id);
         let mut section = header(source);
         section.name = self.section_name(id);
-        section.align = self.alignment(id);
+        section.align = self.patched.alignment(id);
         section.size = atom.size;
         section.flags &= !(elf::SHF_MERGE | elf::SHF_GROUP | elf::SHF_LINK_ORDER);
         section.entsize = 0;
@@ -174,14 +191,6 @@ impl Extraction<'_> {
             }
             _ => source.clone(),
         }
-    }
-
-    /// The section's alignment, unless the atom's place in a shared section shows that it has less.
-    fn alignment(&self, id: AtomId) -> u64 {
-        let atom = self.patched.atom(id);
-        let section = self.patched.section_of(id).align.max(1);
-        let by_place = if atom.start == 0 { section } else { 1 << atom.start.trailing_zeros().min(12) };
-        section.min(by_place.max(1))
     }
 
     fn symbol_for(&self, id: AtomId, section: SectionId, value: u64) -> Symbol {
@@ -259,6 +268,50 @@ impl Extraction<'_> {
             (_, Target::Atom { offset, .. }) => (SymbolId::NULL, *offset),
             (_, Target::Text { .. }) => (SymbolId::NULL, 0),
         }
+    }
+
+    /// The table of words to exchange, see [`crate::Delta::update_table`].
+    fn update_table(&mut self, updates: &[Update]) -> SymbolId {
+        let (mut data, mut relocations) = (Vec::new(), Vec::new());
+        for update in updates {
+            let place = Reference::Original { name: update.name.clone() };
+            for word in &update.words {
+                let offset = word.offset as i64;
+                self.value(&Value::Outside(place.clone(), offset), &mut data, &mut relocations);
+                data.extend((word.width as u32).to_le_bytes());
+                data.extend(u32::from(update.constant).to_le_bytes());
+                self.value(&word.old, &mut data, &mut relocations);
+                self.value(&word.new, &mut data, &mut relocations);
+            }
+        }
+        let section = self.object.add_section(Section {
+            name: UPDATE_SECTION.into(),
+            kind: elf::SHT_PROGBITS,
+            flags: elf::SHF_ALLOC,
+            align: 8,
+            size: data.len() as u64,
+            data,
+            relocations,
+            ..Section::default()
+        });
+        self.object.add_symbol(Symbol {
+            name: UPDATE_TABLE.into(),
+            kind: SymbolKind::Object,
+            size: self.object.section(section).size,
+            place: Place::Section(section),
+            ..Symbol::null()
+        })
+    }
+
+    /// Adds a word of eight bytes to the table.
+    fn value(&mut self, value: &Value, data: &mut Vec<u8>, relocations: &mut Vec<Relocation>) {
+        let (symbol, addend) = match value {
+            Value::Number(number) => return data.extend(number.to_le_bytes()),
+            Value::Outside(outside, addend) => (self.outside_symbol(outside.clone()), *addend),
+            Value::Kept(id, addend) => (self.placed[id].symbol, *addend),
+        };
+        relocations.push(Relocation { offset: data.len() as u64, kind: elf::R_X86_64_64, symbol, addend });
+        data.extend([0; 8]);
     }
 
     /// A copy of a string, made once.

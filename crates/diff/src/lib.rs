@@ -27,6 +27,7 @@ mod references;
 mod runtime;
 mod select;
 mod special;
+mod update;
 
 pub use author::{Callback, Moment};
 pub use compare::Reason;
@@ -36,10 +37,12 @@ pub use marks::Fentry;
 use atoms::{AtomId, AtomKind, Unit};
 use author::Requests;
 use compare::Comparison;
+use extract::Extracted;
 use kmend_object::{Binding, Object, SymbolId};
 use kmend_refusal::{Code, Refusal};
 use serde::Serialize;
 use std::collections::BTreeSet;
+use update::Update;
 
 /// The difference between two objects, ready for the linker.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +54,11 @@ pub struct Delta {
     pub variables: Vec<String>,
     /// Callbacks of the unit's object, in the order of the source for each moment.
     pub callbacks: Vec<Callback>,
+    /// Variables of the running kernel whose values are exchanged.
+    pub updates: Vec<VariableUpdate>,
+    /// The symbol in the extract of the table of words to exchange; `None` if there are none. Each is 32 bytes:
+    /// where it is (8), its width in bytes (4), whether the variable is read-only (4), its old (8) and new value (8).
+    pub update_table: Option<SymbolId>,
     /// What a reader should know.
     pub notes: Vec<String>,
     /// All that is kept.
@@ -77,6 +85,17 @@ pub struct FunctionChange {
     pub symbol: SymbolId,
 }
 
+/// A variable of the running kernel whose value is exchanged.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct VariableUpdate {
+    /// Its symbol in the original object.
+    pub variable: String,
+    /// How many words of at most eight bytes are exchanged.
+    pub words: usize,
+    /// Whether the new value leads into the livepatch, which then has to stay in memory: nobody knows who is still there.
+    pub pins: bool,
+}
+
 /// A function's symbols in the two objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sides {
@@ -89,7 +108,7 @@ pub struct Sides {
 impl Delta {
     /// Whether the two objects do the same.
     pub fn is_empty(&self) -> bool {
-        self.functions.is_empty() && self.callbacks.is_empty()
+        self.functions.is_empty() && self.callbacks.is_empty() && self.updates.is_empty()
     }
 
     /// Functions of the original that are replaced.
@@ -140,17 +159,18 @@ pub fn compare_among(
     let requests = Requests::of(&patched, &pairing);
     let comparison =
         Comparison { original: &original, patched: &patched, pairing: &pairing, requests: &requests };
-    let mut refusals = checks::refuse_changes(&comparison);
+    let (marks, mut refusals) = marks::mark(&comparison, fentry);
+    let (updates, more) = checks::changes(&comparison, &marks);
+    refusals.extend(more);
     refusals.extend(requests.refusals.iter().cloned());
-    let (marks, unredirectable) = marks::mark(&comparison, fentry);
-    refusals.extend(unredirectable);
     let called_back = requests.callbacks.iter().map(|&(_, id)| id);
     let is_wanted = |id: &AtomId| {
         let symbol = patched.symbol_of(*id);
         pairing.original(*id).is_none()
             && symbol.is_some_and(|symbol| symbol.binding != Binding::Local && wanted.contains(&symbol.name))
     };
-    let new = called_back.chain(patched.ids().filter(is_wanted));
+    let needed = called_back.chain(updates.iter().flat_map(Update::needs));
+    let new = needed.chain(patched.ids().filter(is_wanted));
     let selection = select::select(&original, &patched, &pairing, &marks, new);
     refusals.extend(selection.refusals.iter().cloned());
     refusals.extend(checks::refuse_unknown_sections(&patched, &irregular, &requests, &selection.kept));
@@ -159,7 +179,8 @@ pub fn compare_among(
         refusals.dedup();
         return Err(refusals);
     }
-    let (extract, symbols) = extract::extract(&original, &patched, &pairing, &marks, &selection);
+    let Extracted { extract, symbols, update_table } =
+        extract::extract(&original, &patched, &pairing, &marks, &selection, &updates);
     let change = |id: AtomId, reasons: Vec<Reason>| {
         let change = comparison.change(id, &marks, reasons);
         FunctionChange { symbol: symbols[&id], ..change }
@@ -172,7 +193,13 @@ pub fn compare_among(
     let callback = |&(moment, id)| Callback { moment, function: patched.name(id), symbol: symbols[&id] };
     let callbacks = requests.callbacks.iter().map(callback).collect();
     let notes = comparison.ignored().into_iter().chain(requests.idle([&original, &patched])).collect();
-    Ok(Delta { functions, variables, callbacks, notes, extract })
+    let updates = updates.iter().map(|update| VariableUpdate {
+        variable: update.name.clone(),
+        words: update.words.len(),
+        pins: update.needs().next().is_some(),
+    });
+    let updates = updates.collect();
+    Ok(Delta { functions, variables, callbacks, updates, update_table, notes, extract })
 }
 
 impl Comparison<'_> {

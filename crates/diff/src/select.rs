@@ -242,6 +242,6 @@ impl Selector<'_> {
 }
 
 /// Whether a new variable can simply live in the module's own section of this name.
-fn holds_plain_data(section: &str) -> bool {
+pub(crate) fn holds_plain_data(section: &str) -> bool {
     [".data", ".bss", ".rodata", ".ro_after_init"].iter().any(|prefix| section.starts_with(prefix))
 }

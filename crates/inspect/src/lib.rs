@@ -71,6 +71,10 @@ pub struct Inspection {
     pub depends: Vec<String>,
     /// What it patches, `vmlinux` first; empty if its patch table is made at run time.
     pub objects: Vec<PatchedObject>,
+    /// The variables of the running kernel whose values it exchanges, as `OBJECT VARIABLE`.
+    pub updates: Vec<String>,
+    /// Whether it stays in memory once it was enabled, because what it writes leads to it.
+    pub stays: bool,
     /// What the livepatch loader resolves, by the object whose presence it waits for.
     pub relocations: Vec<ObjectRelocations>,
     /// The exported symbols that the module loader resolves, as for any module, in the order of their names.
@@ -130,6 +134,8 @@ pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
         signed: module.is_signed(),
         depends: module.depends().collect(),
         objects: patch.map(|patch| patch.objects).unwrap_or_default(),
+        updates: module.modinfo("kmend_update").map(str::to_owned).collect(),
+        stays: module.modinfo("kmend_pins").any(|value| value == "Y"),
         relocations: relocations(module.object()),
         exports: exports(module.object()),
     })

@@ -9,7 +9,7 @@
 //! reference it can see (`.ibt_endbr_seal`).
 
 use crate::merge::Merged;
-use crate::{LinkInput, Linked, table};
+use crate::{LinkInput, Linked, table, updates};
 use kmend_diff::Moment;
 use std::fmt::Write;
 
@@ -121,10 +121,11 @@ impl ObjectCallbacks<'_> {
 
     /// The statements of one callback.
     fn body(&self, moment: Moment) -> String {
+        let words = updates::statements(&self.linked.words, self.object, moment);
         match moment {
-            Moment::PrePatch => self.pre_patch(),
-            Moment::PostPatch => calls(self.callbacks(moment), "\t"),
-            Moment::PreUnpatch => calls(self.callbacks(moment).rev(), "\t"),
+            Moment::PrePatch => self.pre_patch(words),
+            Moment::PostPatch => words + &calls(self.callbacks(moment), "\t"),
+            Moment::PreUnpatch => calls(self.callbacks(moment).rev(), "\t") + &words,
             Moment::PostUnpatch => {
                 let clear = self.clear.map(|clear| format!("\t{clear}\n")).unwrap_or_default();
                 calls(self.callbacks(moment).rev(), "\t") + &clear
@@ -132,8 +133,9 @@ impl ObjectCallbacks<'_> {
         }
     }
 
-    fn pre_patch(&self) -> String {
-        let mut text = String::new();
+    /// Checks `words` first: that has nothing to undo.
+    fn pre_patch(&self, words: String) -> String {
+        let mut text = words;
         for (number, callback) in self.callbacks(Moment::PrePatch) {
             let before = self.callbacks(Moment::PostUnpatch).filter(|(_, other)| other.unit < callback.unit);
             let undo = calls(before.rev(), "\t\t");

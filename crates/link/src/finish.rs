@@ -6,7 +6,7 @@
 
 use crate::plan::Resolution;
 use crate::{LinkError, Linked, clear, table};
-use kmend_object::{LivepatchRelocations, Object, Place, Relocation, Section, SymbolId, elf};
+use kmend_object::{LivepatchRelocations, Object, Place, Relocation, Section, SymbolId, SymbolKind, elf};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Finishes the module.
@@ -49,11 +49,11 @@ fn livepatch_symbols(module: &mut Object, linked: &Linked) -> BTreeMap<SymbolId,
     late
 }
 
-/// From the table's aliases of functions, replacements and callbacks, to those they stand for.
+/// From the table's aliases of functions (replacements and callbacks) and of tables of words to what they stand for.
 fn replacements(module: &Object, linked: &Linked) -> Result<BTreeMap<SymbolId, SymbolId>, LinkError> {
-    let functions: BTreeMap<&str, SymbolId> = module
+    let meant: BTreeMap<&str, SymbolId> = module
         .symbol_ids()
-        .filter(|&id| module.symbol(id).is_function())
+        .filter(|&id| matches!(module.symbol(id).kind, SymbolKind::Function | SymbolKind::Object))
         .map(|id| (module.symbol(id).name.as_str(), id))
         .collect();
     let mut replacements = BTreeMap::new();
@@ -62,16 +62,16 @@ fn replacements(module: &Object, linked: &Linked) -> Result<BTreeMap<SymbolId, S
         if !symbol.is_undefined() || !table::is_alias(&symbol.name) {
             continue;
         }
-        let function = table::meaning(linked, &symbol.name).and_then(|name| functions.get(name));
+        let function = table::meaning(linked, &symbol.name).and_then(|name| meant.get(name));
         let Some(&function) = function else {
-            return Err(inconsistent(format!("the module lost the function for {}", symbol.name)));
+            return Err(inconsistent(format!("the module lost what {} stands for", symbol.name)));
         };
         replacements.insert(id, function);
     }
-    let wanted = linked.functions.len() + linked.callbacks.len();
+    let wanted = linked.functions.len() + linked.callbacks.len() + linked.words.len();
     if replacements.len() != wanted {
         let found = replacements.len();
-        return Err(inconsistent(format!("the patch table has {found} of {wanted} functions")));
+        return Err(inconsistent(format!("the patch table has {found} of the {wanted} things it names")));
     }
     Ok(replacements)
 }
@@ -149,8 +149,7 @@ fn check_unwind(module: &Object, replacements: &BTreeMap<SymbolId, SymbolId>) ->
         .iter()
         .filter_map(|relocation| module.symbols.get(relocation.symbol.index())?.section())
         .collect();
-    for &function in replacements.values() {
-        let symbol = module.symbol(function);
+    for symbol in replacements.values().map(|&id| module.symbol(id)).filter(|symbol| symbol.is_function()) {
         if symbol.section().is_none_or(|section| !covered.contains(&section)) {
             return Err(inconsistent(format!("objtool gave {} no unwind information", symbol.name)));
         }

@@ -169,6 +169,7 @@ mod tests {
             build_id: String::new(),
             functions: Vec::new(),
             callbacks: Vec::new(),
+            words: Vec::new(),
             symbols: Vec::new(),
             warnings: Vec::new(),
             clearing: None,

@@ -22,6 +22,7 @@ mod names;
 mod neighbours;
 mod plan;
 mod table;
+mod updates;
 
 pub use error::LinkError;
 pub use kbuild::{BuiltModule, Paths, Times, make_module};
@@ -36,6 +37,7 @@ use kmend_object::Object;
 use kmend_refusal::Refusal;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use updates::Words;
 
 /// One unit's part of the patch.
 pub struct UnitInput<'a> {
@@ -96,6 +98,8 @@ pub struct Linked {
     pub functions: Vec<PatchedFunction>,
     /// The callbacks of the patch's author, in the units' order.
     pub(crate) callbacks: Vec<ObjectCallback>,
+    /// The words of the running kernel's data that are exchanged.
+    pub(crate) words: Vec<Words>,
     /// How the undefined symbols are resolved.
     pub symbols: Vec<PlannedSymbol>,
     /// What a user should know of the module.
@@ -125,6 +129,7 @@ pub fn link(input: &LinkInput<'_>) -> Result<Linked, Vec<Refusal>> {
         build_id: input.build_id.to_owned(),
         functions,
         callbacks: callbacks::collect(input, &merged),
+        words: updates::collect(input, &merged),
         symbols: merged.symbols,
         warnings: merged.warnings,
         clearing: merged.clearing,

@@ -2,7 +2,7 @@
 
 use crate::merge::Merged;
 use crate::plan::VMLINUX;
-use crate::{LinkInput, Linked, Location, PatchedFunction, callbacks, names};
+use crate::{LinkInput, Linked, Location, PatchedFunction, callbacks, names, updates};
 use kmend_refusal::{Code, Refusal};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -69,15 +69,19 @@ pub(crate) fn places_alias(object: usize) -> String {
     format!("kmend_places_{object}")
 }
 
-/// Whether the finish has to put a function of the module in the place of this symbol.
+/// Whether the finish has to put something of the module in the place of this symbol.
 pub(crate) fn is_alias(name: &str) -> bool {
-    alias_number(name).or_else(|| callbacks::alias_number(name)).is_some()
+    let number = alias_number(name).or_else(|| callbacks::alias_number(name));
+    number.or_else(|| updates::alias_number(name)).is_some()
 }
 
 /// The symbol in the merged object that one of the table's aliases stands for.
 pub(crate) fn meaning<'a>(linked: &'a Linked, name: &str) -> Option<&'a str> {
     if let Some(number) = alias_number(name) {
         return linked.functions.get(number).map(|function| function.replacement.as_str());
+    }
+    if let Some(number) = updates::alias_number(name) {
+        return linked.words.get(number).map(|words| words.table.as_str());
     }
     let number = callbacks::alias_number(name)?;
     linked.callbacks.get(number).map(|callback| callback.function.as_str())
@@ -89,8 +93,9 @@ pub(crate) fn objects(linked: &Linked) -> BTreeMap<&str, Vec<(usize, &PatchedFun
     for (number, function) in linked.functions.iter().enumerate() {
         objects.entry(&function.target.object).or_default().push((number, function));
     }
-    for callback in &linked.callbacks {
-        objects.entry(&callback.object).or_default();
+    let called_back = linked.callbacks.iter().map(|callback| &callback.object);
+    for object in called_back.chain(linked.words.iter().map(|words| &words.object)) {
+        objects.entry(object).or_default();
     }
     objects
 }
@@ -98,12 +103,13 @@ pub(crate) fn objects(linked: &Linked) -> BTreeMap<&str, Vec<(usize, &PatchedFun
 /// The C file. The aliases are weak, so that modpost lets them pass undefined.
 pub(crate) fn source(linked: &Linked) -> String {
     let mut text = String::from(
-        "// SPDX-License-Identifier: GPL-2.0-only\n#include <linux/module.h>\n#include <linux/livepatch.h>\n\n",
+        "// SPDX-License-Identifier: GPL-2.0-only\n#define pr_fmt(fmt) KBUILD_MODNAME \": \" fmt\n#include <linux/module.h>\n#include <linux/livepatch.h>\n\n",
     );
     for number in 0..linked.functions.len() {
         let _ = writeln!(text, "extern void {}(void) __attribute__((weak));", alias(number));
     }
     text.push_str(&callbacks::declarations(linked));
+    text.push_str(&updates::declarations(&linked.words));
     if let Some(placeholders) = &linked.clearing {
         text.push_str(&clearing(placeholders));
     }
@@ -122,6 +128,7 @@ pub(crate) fn source(linked: &Linked) -> String {
     let _ = write!(text, "\nstatic struct klp_object kmend_objects[] = {{\n{entries}\t{{ }}\n}};\n");
     text.push_str(&frame(linked));
     text.push_str(&callbacks::descriptions(linked));
+    text.push_str(&updates::descriptions(&linked.words));
     text
 }
 

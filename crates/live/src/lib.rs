@@ -22,6 +22,7 @@ pub use load::{LoadOptions, Loaded};
 pub use patches::{LoadedPatch, PatchedFunction, PatchedObject};
 pub use system::System;
 pub use tasks::Blocker;
+pub use unload::Rest;
 
 #[cfg(test)]
 mod fake;

@@ -3,6 +3,7 @@
 use crate::error::LiveError;
 use crate::system::{System, check_name, read_if_there};
 use rustix::io::Errno;
+use serde::Serialize;
 use std::ffi::CString;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -12,10 +13,21 @@ use std::time::{Duration, Instant};
 /// The letter of a livepatch in /sys/module/NAME/taint (Linux, kernel/panic.c, `taint_flags`).
 const LIVEPATCH_TAINT: char = 'K';
 
+/// What is left of an unloaded livepatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rest {
+    /// Nothing.
+    Nothing,
+    /// Its module, which does nothing any more: it wrote pointers to its functions into the kernel's data, and who
+    /// followed them before they were taken back may still be there.
+    Module,
+}
+
 impl System {
-    /// Disables a livepatch, waits until no task runs it, and unloads its module. A livepatch that is still
-    /// being enabled is turned back; one that was disabled before is unloaded.
-    pub fn unload(&self, name: &str, timeout: Duration) -> Result<(), LiveError> {
+    /// Disables a livepatch, waits until no task runs it, and unloads its module if it can be. A livepatch that is
+    /// still being enabled is turned back; one that was disabled before is unloaded.
+    pub fn unload(&self, name: &str, timeout: Duration) -> Result<Rest, LiveError> {
         check_name(name)?;
         let start = Instant::now();
         match self.patch(name)? {
@@ -27,7 +39,17 @@ impl System {
             }
             None => self.check_rest(name)?,
         }
-        self.remove_module(name, timeout.saturating_sub(start.elapsed()))
+        if self.is_pinned(name)? {
+            return Ok(Rest::Module);
+        }
+        self.remove_module(name, timeout.saturating_sub(start.elapsed()))?;
+        Ok(Rest::Nothing)
+    }
+
+    /// Whether a livepatch says that it has to stay in memory.
+    fn is_pinned(&self, name: &str) -> Result<bool, LiveError> {
+        let parameter = self.module(name).join("parameters/pinned");
+        Ok(read_if_there(&parameter)?.is_some_and(|value| value.trim() == "Y"))
     }
 
     fn disable(&self, name: &str) -> Result<(), LiveError> {
@@ -107,6 +129,17 @@ mod tests {
         fake.write("sys/module/x/taint", "OEK\n");
         fake.system().unload("x", Duration::ZERO).unwrap();
         assert_eq!(fake.calls(), ["remove x"]);
+    }
+
+    #[test]
+    fn a_pinned_livepatch_is_disabled_and_stays() {
+        let fake = Fake::new();
+        fake.patch("x", true, false);
+        fake.module("x", 1);
+        fake.write("sys/module/x/parameters/pinned", "Y\n");
+        assert_eq!(fake.system().unload("x", Duration::ZERO).unwrap(), Rest::Module);
+        assert_eq!(fake.read("sys/kernel/livepatch/x/enabled"), "0\n");
+        assert!(fake.calls().is_empty());
     }
 
     #[test]

@@ -20,6 +20,7 @@ pub(crate) fn module(report: &Report, module: Option<&Inspection>) -> Markup {
                     }
                 }
                 (variables(report))
+                (updates(module))
                 @for object in &module.objects { (patched(object)) }
                 @for relocations in &module.relocations { (resolved(relocations)) }
                 (exports(module))
@@ -40,6 +41,16 @@ fn variables(report: &Report) -> Markup {
                     tr { td { code { (visible(name)) } } td { (visible(source)) } }
                 } }
             }
+        }
+    }
+}
+
+fn updates(module: &Inspection) -> Markup {
+    html! {
+        @if !module.updates.is_empty() {
+            h3 { "Variables whose values it exchanges" }
+            ul { @for update in &module.updates { li { code { (visible(update)) } } } }
+            @if module.stays { p { "Once it was enabled it stays in memory: a new value leads to its code." } }
         }
     }
 }

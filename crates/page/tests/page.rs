@@ -29,6 +29,7 @@ fn report(text: &str) -> Report {
             functions: Vec::new(),
             variables: vec![text.into()],
             callbacks: Vec::new(),
+            updates: Vec::new(),
         }],
         reach: None,
         symbols: Vec::new(),
@@ -90,6 +91,8 @@ fn inspection(text: &str) -> Inspection {
         objects: vec![PatchedObject { name: text.into(), functions: vec![patched], callbacks: Vec::new() }],
         relocations: vec![ObjectRelocations { object: text.into(), count: 1, symbols: vec![symbol] }],
         exports: vec![text.into()],
+        updates: vec![text.into()],
+        stays: true,
     }
 }
 

@@ -98,7 +98,7 @@ codes! {
     AmbiguousSymbol = "0303", Refusal, "a symbol's place in the image is not certain", "the image holds several candidates; patch a caller whose symbols are unique";
 
     // 04xx: the differ.
-    ChangedData = "0401", Refusal, "changed static data", "memory of the running kernel cannot be rebuilt: change it from code, in a callback or at each use";
+    ChangedData = "0401", Refusal, "changed static data", "KMEND_UPDATE_DATA() exchanges it where it lives; or change it from code, in a callback or at each use";
     ChangedInit = "0402", Refusal, "changed __init code", "it has already run: make the change in code that runs later";
     NoFentry = "0403", Refusal, "function without an ftrace entry", "it is notrace or noinstr: patch its callers instead";
     ModuleStaticKey = "0404", Refusal, "static key of a module", "use static_key_enabled() in the patched function instead of the jump label";

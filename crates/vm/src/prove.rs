@@ -43,6 +43,8 @@ pub struct ProofReport {
     pub module: String,
     /// How the modules of [`Proof::modules`] were there.
     pub modules: Presence,
+    /// How often it was loaded and unloaded; once, and only disabled, if it has to stay in memory.
+    pub rounds: usize,
     /// The commands in the guest, and their status and output, and the loads and unloads.
     pub transcript: Transcript,
 }
@@ -70,6 +72,10 @@ pub enum Presence {
 
 /// Succeeds if no livepatch turned a module away (kernel/livepatch/core.c, `klp_module_coming`).
 const NONE_TURNED_AWAY: &str = "! dmesg | grep 'livepatch: .*refusing to load module'";
+/// How often a livepatch is loaded and unloaded.
+const ROUNDS: usize = 2;
+/// What `.modinfo` says of a livepatch that stays in memory once it was enabled: it cannot be loaded again.
+const STAYS: &str = "kmend_pins";
 /// The name of the step that runs it.
 const TURNED_AWAY: &str = "does the livepatch take the modules";
 
@@ -90,7 +96,8 @@ impl Proof {
         }
     }
 
-    fn steps(&self, module: &str, modules: &Presence) -> Vec<Step> {
+    /// `rounds` is how often the livepatch is loaded and unloaded.
+    fn steps(&self, module: &str, modules: &Presence, rounds: usize) -> Vec<Step> {
         let run = |name: &str, command: &Option<String>| {
             command.clone().map(|command| Step::Run { name: name.into(), command })
         };
@@ -99,7 +106,7 @@ impl Proof {
             steps.extend(self.modules.iter().cloned().map(Step::LoadModule));
         }
         steps.extend(run("before", &self.before));
-        for _ in 0..2 {
+        for _ in 0..rounds {
             steps.push(Step::Load(self.livepatch.clone()));
             if matches!(modules, Presence::Late { .. }) {
                 steps.extend(self.modules.iter().cloned().map(Step::TryModule));
@@ -112,7 +119,8 @@ impl Proof {
         steps
     }
 
-    fn run(&self, module: &str, modules: Presence) -> Result<ProofReport, VmError> {
+    fn run(&self, module: &Module, modules: Presence) -> Result<ProofReport, VmError> {
+        let rounds = if module.modinfo(STAYS).any(|value| value == "Y") { 1 } else { ROUNDS };
         let scenario = Scenario {
             machine: Machine {
                 accelerator: self.accelerator,
@@ -121,7 +129,7 @@ impl Proof {
             },
             busybox: self.busybox.clone(),
             kmend: self.kmend.clone(),
-            steps: self.steps(module, &modules),
+            steps: self.steps(module.name(), &modules, rounds),
             ..Scenario::new(&self.image)
         };
         let transcript = scenario.run()?;
@@ -134,7 +142,7 @@ impl Proof {
                 tail: transcript.console.join("\n"),
             });
         }
-        Ok(ProofReport { module: module.to_owned(), modules, transcript })
+        Ok(ProofReport { module: module.name().to_owned(), modules, rounds, transcript })
     }
 }
 
@@ -159,13 +167,13 @@ impl ProofReport {
     }
 }
 
-/// Boots the kernel, loads the livepatch, unloads it, and does both again. Any complaint of the kernel fails
+/// Boots the kernel, loads the livepatch, unloads it, and does both again if it can leave memory. Any complaint of the kernel fails
 /// it; what the commands print is for the caller to judge.
 pub fn prove(proof: &Proof) -> Result<ProofReport, VmError> {
     let module = Module::open(&proof.livepatch)?;
-    match proof.run(module.name(), Presence::First) {
+    match proof.run(&module, Presence::First) {
         Err(error) => match without_modules(&error) {
-            Some(presence) => proof.run(module.name(), presence),
+            Some(presence) => proof.run(&module, presence),
             None => Err(error),
         },
         proven => proven,
@@ -193,7 +201,7 @@ mod tests {
     }
 
     fn steps(proof: &Proof, modules: &Presence) -> Vec<String> {
-        proof.steps("x", modules).iter().map(Step::name).collect()
+        proof.steps("x", modules, ROUNDS).iter().map(Step::name).collect()
     }
 
     #[test]

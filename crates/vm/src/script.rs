@@ -70,6 +70,7 @@ take() {
 }
 transition_over() { [ "$(cat "/sys/kernel/livepatch/$1/transition" 2>&1)" = 0 ]; }
 patch_gone() { [ ! -e "/sys/kernel/livepatch/$1" ]; }
+pinned() { [ "$(cat "/sys/module/$1/parameters/pinned" 2>&1)" = Y ]; }
 module_free() { [ "$(cat "/sys/module/$1/refcnt" 2>&1)" = 0 ]; }
 # CONDITION MODULE: waits until it holds.
 await() {
@@ -99,7 +100,9 @@ load_livepatch() {
 }
 unload_livepatch() {
     module=$1
-    echo 0 > "/sys/kernel/livepatch/$1/enabled" && await patch_gone "$1" && await module_free "$1" && rmmod "$1"
+    echo 0 > "/sys/kernel/livepatch/$1/enabled" && await patch_gone "$1" || return
+    # What a livepatch wrote into the kernel may lead to it: then it stays in memory.
+    pinned "$1" || { await module_free "$1" && rmmod "$1"; }
 }
 read -r release < /proc/sys/kernel/osrelease
 say "ready $(taint) $release"

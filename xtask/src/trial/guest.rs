@@ -23,8 +23,8 @@ pub(crate) fn run(
     livepatch: &Path,
 ) -> Result<()> {
     let tree = ModuleTree::open(&kernel.modules)?;
-    let name = Module::open(livepatch)?.name().to_owned();
-    let plan = Plan::new(test, &tree, livepatch, &name)?;
+    let module = Module::open(livepatch)?;
+    let plan = Plan::new(test, &tree, livepatch, &module)?;
     let mut scenario = Scenario::new(&kernel.image);
     scenario.machine = Machine { accelerator, timeout: super::GUEST_TIMEOUT, ..Machine::new(&kernel.image) };
     scenario.kmend = Some(kmend.to_owned());
@@ -50,7 +50,8 @@ pub(crate) fn run(
 }
 
 impl<'a> Plan<'a> {
-    fn new(test: &'a Test, tree: &ModuleTree, livepatch: &Path, name: &str) -> Result<Self> {
+    fn new(test: &'a Test, tree: &ModuleTree, livepatch: &Path, module: &Module) -> Result<Self> {
+        let name = module.name();
         let mut plan = Self { steps: Vec::new(), checks: Vec::new() };
         plan.load_with_dependencies(tree, &test.modules)?;
         plan.load_with_dependencies(tree, &test.late_modules)?;
@@ -69,9 +70,12 @@ impl<'a> Plan<'a> {
         }
         plan.step(Step::Unload(name.to_owned()));
         plan.check(test, State::Unloaded);
-        plan.step(Step::Load(livepatch.to_owned()));
-        plan.check(test, State::Loaded);
-        plan.step(Step::Unload(name.to_owned()));
+        // What stays in memory cannot be loaded again.
+        if !module.modinfo("kmend_pins").any(|value| value == "Y") {
+            plan.step(Step::Load(livepatch.to_owned()));
+            plan.check(test, State::Loaded);
+            plan.step(Step::Unload(name.to_owned()));
+        }
         Ok(plan)
     }
 

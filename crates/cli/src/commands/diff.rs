@@ -5,7 +5,7 @@ use crate::failure::{End, Failure};
 use crate::output::Output;
 use crate::style::{CYAN, GREEN, YELLOW, paint};
 use clap::Args;
-use kmend_diff::{Callback, Delta, Fentry, FunctionChange};
+use kmend_diff::{Callback, Delta, Fentry, FunctionChange, VariableUpdate};
 use kmend_explain::{Explainer, Explanation, NumberedLine, Sources, Unit};
 use kmend_object::Object;
 use kmend_refusal::Code;
@@ -50,6 +50,7 @@ Example:
 struct Difference<'a> {
     functions: &'a [FunctionChange],
     variables: &'a [String],
+    updates: &'a [VariableUpdate],
     callbacks: &'a [Callback],
     notes: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,6 +69,7 @@ impl Diff {
         let difference = Difference {
             functions: &delta.functions,
             variables: &delta.variables,
+            updates: &delta.updates,
             callbacks: &delta.callbacks,
             notes: &delta.notes,
             explanation,
@@ -107,6 +109,9 @@ fn text(delta: &Delta) -> String {
     for variable in &delta.variables {
         line(&mut text, &paint(CYAN, "variable"), variable, "new");
     }
+    for update in &delta.updates {
+        line(&mut text, &paint(YELLOW, "updated "), &update.variable, &words(update));
+    }
     for callback in &delta.callbacks {
         line(&mut text, &paint(CYAN, "callback"), &callback.function, callback.moment.name());
     }
@@ -119,6 +124,12 @@ fn text(delta: &Delta) -> String {
 /// One thing that goes into a module.
 pub(crate) fn line(text: &mut String, status: &str, name: &str, reasons: &str) {
     let _ = writeln!(text, "  {status}  {name:<40} {reasons}");
+}
+
+/// What becomes of a variable's value, in words.
+pub(crate) fn words(update: &VariableUpdate) -> String {
+    let stays = if update.pins { ", which lead to new code" } else { "" };
+    format!("{} word{} of its value{stays}", update.words, if update.words == 1 { "" } else { "s" })
 }
 
 /// Why, in words.

@@ -46,6 +46,10 @@ fn text(module: &Inspection) -> String {
     if module.replace.is_none() {
         text.push_str("\nThe patch table is made at run time: its functions cannot be read from the file.\n");
     }
+    if !module.updates.is_empty() {
+        let title = paint(BOLD, "values that it exchanges, by object");
+        let _ = writeln!(text, "\n{title}\n  {}", module.updates.join("\n  "));
+    }
     for relocations in &module.relocations {
         add_relocations(&mut text, relocations);
     }
@@ -68,6 +72,7 @@ fn head(module: &Inspection) -> String {
         ("replaces", replaces(module.replace).into()),
         ("signature", if module.signed { "appended" } else { "none" }.into()),
         ("depends on", depends),
+        ("unloads", if module.stays { "no: disabled, it stays in memory" } else { "yes" }.into()),
     ];
     rows.iter().fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "{name:<10}  {value}");

@@ -161,9 +161,14 @@ pub(crate) fn text(report: &ProofReport) -> String {
         ),
     };
     let transcript = &report.transcript;
+    let rounds = if report.rounds == 1 {
+        "loaded and disabled (its code stays in memory)"
+    } else {
+        "loaded and unloaded twice"
+    };
     let _ = writeln!(
         text,
-        "{} {} on {}: booted in {:.1} s, loaded and unloaded twice, no complaint of the kernel, {:.1} s in all",
+        "{} {} on {}: booted in {:.1} s, {rounds}, no complaint of the kernel, {:.1} s in all",
         paint(GREEN, "proved"),
         report.module,
         transcript.release,

@@ -5,7 +5,7 @@ use crate::output::Output;
 use crate::progress::Progress;
 use crate::style::{GREEN, paint};
 use clap::Args;
-use kmend_live::{LoadOptions, System};
+use kmend_live::{LoadOptions, Rest, System};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ Example:
 #[derive(Serialize)]
 struct Unloaded<'a> {
     unloaded: &'a str,
+    /// What stays in memory.
+    rest: Rest,
 }
 
 impl Unload {
@@ -43,10 +45,17 @@ impl Unload {
         let mut progress = Progress::new();
         progress.begin("unload");
         progress.detail("waiting until no task runs the new code");
-        System::running().unload(&name, Duration::from_secs(self.timeout))?;
+        let rest = System::running().unload(&name, Duration::from_secs(self.timeout))?;
         drop(progress);
-        let text = |it: &Unloaded<'_>| format!("{} {}\n", paint(GREEN, "unloaded"), it.unloaded);
-        output.result(&Unloaded { unloaded: &name }, text)?;
+        let text = |it: &Unloaded<'_>| match it.rest {
+            Rest::Nothing => format!("{} {}\n", paint(GREEN, "unloaded"), it.unloaded),
+            Rest::Module => format!(
+                "{} {}: its code stays in memory, because pointers to it were in the kernel's data\n",
+                paint(GREEN, "disabled"),
+                it.unloaded
+            ),
+        };
+        output.result(&Unloaded { unloaded: &name, rest }, text)?;
         Ok(End::Done)
     }
 }

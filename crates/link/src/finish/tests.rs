@@ -67,6 +67,7 @@ fn linked() -> Linked {
         build_id: String::new(),
         functions: vec![PatchedFunction { target, replacement: "show.kmend1".into() }],
         callbacks: Vec::new(),
+        words: Vec::new(),
         symbols: vec![
             PlannedSymbol {
                 placeholder: "printk".into(),
@@ -163,10 +164,10 @@ fn what_went_wrong_on_the_way_is_an_error() {
     fails(built(b"depends=mod\0").module, &linked(), "depend on the module(s) mod");
     let mut lost = linked();
     lost.functions[0].replacement = "other".into();
-    fails(built(b"").module, &lost, "lost the function for kmend_new_0");
+    fails(built(b"").module, &lost, "lost what kmend_new_0");
     let mut more = linked();
     more.functions.push(more.functions[0].clone());
-    fails(built(b"").module, &more, "1 of 2 functions");
+    fails(built(b"").module, &more, "1 of the 2 things");
     let mut twice = built(b"").module;
     section(&mut twice, ".data", elf::SHF_ALLOC, &[0]);
     fails(twice, &linked(), "two sections are called .data");

@@ -19,6 +19,7 @@ fn linked(clearing: Option<[String; 3]>) -> Linked {
             function("vmlinux", "f.isra.0", 1, 1),
         ],
         callbacks: Vec::new(),
+        words: Vec::new(),
         symbols: Vec::new(),
         warnings: Vec::new(),
         clearing,

@@ -1,7 +1,7 @@
 //! How a build's report looks.
 
 use super::stage_name;
-use crate::commands::diff::{line, reasons};
+use crate::commands::diff::{line, reasons, words};
 use crate::style::{BOLD, CYAN, DIM, GREEN, YELLOW, paint, size};
 use kmend_build::{Built, Counts, FunctionReport, NoteKind, Report, Stage, Status, UnitReport};
 use std::fmt::Write;
@@ -53,6 +53,9 @@ fn add_unit(text: &mut String, unit: &UnitReport) {
     }
     for variable in &unit.variables {
         line(text, &paint(CYAN, "variable"), variable, "new");
+    }
+    for update in &unit.updates {
+        line(text, &paint(YELLOW, "updated "), &update.variable, &words(update));
     }
     for callback in &unit.callbacks {
         line(text, &paint(CYAN, "callback"), &callback.function, callback.moment.name());

@@ -1,0 +1,270 @@
+//! Changed initial values that the livepatch can write into the running kernel.
+//!
+//! A variable lives where it is, with the value it has now. What kmend can do is to exchange the words that differ,
+//! if each still holds what the original put there: the livepatch checks that before it patches anything. That is
+//! done for read-only data, which nothing else writes; for function pointers in writable data, because another
+//! function in an operations table is a call that goes elsewhere, as a patched function is; and for whatever the
+//! patch's author names (`KMEND_UPDATE_DATA()`).
+//!
+//! Words are naturally aligned, so that a number is exchanged at once. One of read-only data is as narrow as it can be
+//! to hold all differing bytes; in writable data it is as wide as the variable's alignment, so that all of a number is
+//! compared, not only the bytes of it that differ.
+
+use crate::atoms::{Atom, AtomId, AtomKind, Unit};
+use crate::compare::Comparison;
+use crate::extract::Reference as Outside;
+use crate::marks::Marks;
+use crate::references::{Reference, Target};
+use crate::select::{self, Route};
+use kmend_object::elf;
+use kmend_refusal::{Code, Refusal};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Bytes of the widest word that is exchanged at once.
+const WORD: u64 = 8;
+/// Each processor has its own copy of these, somewhere else.
+const PER_CPU: &str = ".data..percpu";
+
+/// A variable whose living value is to be exchanged.
+#[derive(Debug)]
+pub(crate) struct Update {
+    /// Its name in the original.
+    pub(crate) name: String,
+    /// Whether it is read-only: then it may also hold the new value, which a livepatch that was replaced put there.
+    pub(crate) constant: bool,
+    pub(crate) words: Vec<Word>,
+}
+
+/// Bytes that are exchanged at once.
+#[derive(Debug)]
+pub(crate) struct Word {
+    /// From the variable's beginning, in bytes.
+    pub(crate) offset: u64,
+    /// 1, 2, 4 or 8 bytes.
+    pub(crate) width: u64,
+    pub(crate) old: Value,
+    pub(crate) new: Value,
+}
+
+/// What a word holds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Number(u64),
+    /// An address in the running kernel.
+    Outside(Outside, i64),
+    /// An address in the livepatch.
+    Kept(AtomId, i64),
+}
+
+impl Update {
+    /// What of the patched unit the new value leads to, and the running kernel lacks.
+    pub(crate) fn needs(&self) -> impl Iterator<Item = AtomId> {
+        self.words.iter().filter_map(|word| match word.new {
+            Value::Kept(id, _) => Some(id),
+            _ => None,
+        })
+    }
+}
+
+/// Plans the update of a variable that differs from its original and has its size.
+pub(crate) fn plan(
+    comparison: &Comparison<'_>,
+    marks: &Marks,
+    original: AtomId,
+    patched: AtomId,
+) -> Result<Update, Refusal> {
+    let planner = Planner { comparison, marks, original, patched };
+    planner.plan().map_err(|why| Refusal::new(Code::ChangedData, comparison.patched.name(patched), why))
+}
+
+struct Planner<'a> {
+    comparison: &'a Comparison<'a>,
+    marks: &'a Marks,
+    original: AtomId,
+    patched: AtomId,
+}
+
+impl Planner<'_> {
+    fn plan(&self) -> Result<Update, String> {
+        let (unit, other) = (self.comparison.patched, self.comparison.original);
+        let section = other.section_of(self.original);
+        if !select::holds_plain_data(&section.name) || section.name.starts_with(PER_CPU) {
+            return Err(format!("its initial value changes, and it lies in {}", section.name));
+        }
+        let name = other.name(self.original);
+        let words = self.words()?;
+        let constant = self.constant();
+        if !constant && !self.comparison.requests.updates(unit, self.patched) {
+            self.require_function_pointers(&words)?;
+        }
+        Ok(Update { name, constant, words })
+    }
+
+    /// Whether nothing but a livepatch writes it.
+    fn constant(&self) -> bool {
+        let (original, patched) = (self.comparison.original, self.comparison.patched);
+        !original.section_of(self.original).is_writable() && !patched.section_of(self.patched).is_writable()
+    }
+
+    fn words(&self) -> Result<Vec<Word>, String> {
+        let before = Side::of(self.comparison.original, self.original)?;
+        let after = Side::of(self.comparison.patched, self.patched)?;
+        let size = before.bytes.len().min(after.bytes.len()) as u64;
+        // No member is wider than the variable's alignment, and no word crosses it.
+        let alignment = self.comparison.original.alignment(self.original).min(WORD);
+        if alignment < WORD && !(before.pointers.is_empty() && after.pointers.is_empty()) {
+            return Err("its initial value changes, and its pointers are not aligned".to_owned());
+        }
+        let mut words = Vec::new();
+        for start in (0..size).step_by(WORD as usize) {
+            let range = start..(start + WORD).min(size);
+            let (old, new) = (before.pointer(&range), after.pointer(&range));
+            if old.is_some() || new.is_some() {
+                words.extend(self.pointer(start, &before, &after)?);
+                continue;
+            }
+            for chunk in (range.start..range.end).step_by(alignment as usize) {
+                numbers(chunk, alignment, self.constant(), &before.bytes, &after.bytes, &mut words);
+            }
+        }
+        Ok(words)
+    }
+
+    /// A word that is a pointer on one side at least; `None` if it leads to the same.
+    fn pointer(&self, offset: u64, before: &Side<'_>, after: &Side<'_>) -> Result<Option<Word>, String> {
+        let (old, new) = (before.pointers.get(&offset), after.pointers.get(&offset));
+        if let (Some(old), Some(new)) = (old, new)
+            && self.comparison.leads_to_the_same(old, new)
+        {
+            return Ok(None);
+        }
+        let old = old.map_or_else(|| Ok(before.number(offset)), |reference| self.before(reference))?;
+        let new = new.map_or_else(|| Ok(after.number(offset)), |reference| self.after(reference))?;
+        Ok((old != new).then_some(Word { offset, width: WORD, old, new }))
+    }
+
+    fn before(&self, reference: &Reference) -> Result<Value, String> {
+        let unit = self.comparison.original;
+        match &reference.target {
+            Target::External { symbol, offset } => {
+                let name = unit.object.symbol(*symbol).name.clone();
+                Ok(Value::Outside(Outside::External { name }, *offset))
+            }
+            Target::Atom { id, offset } if has_identity(unit, *id) => {
+                Ok(Value::Outside(Outside::Original { name: unit.name(*id) }, *offset))
+            }
+            target => Err(unnamed(&unit.describe(target))),
+        }
+    }
+
+    fn after(&self, reference: &Reference) -> Result<Value, String> {
+        let Comparison { original, patched, pairing, .. } = self.comparison;
+        let route = select::route(original, patched, pairing, self.marks, self.patched, reference);
+        match (route, &reference.target) {
+            (Route::Outside(outside), Target::Atom { offset, .. } | Target::External { offset, .. }) => {
+                Ok(Value::Outside(outside, *offset))
+            }
+            (Route::Kept(id), Target::Atom { offset, .. }) if has_identity(patched, id) => {
+                Ok(Value::Kept(id, *offset))
+            }
+            (_, target) => Err(unnamed(&patched.describe(target))),
+        }
+    }
+
+    /// Writable data may hold anything by now, and who reads it when is not known; a function pointer is called.
+    fn require_function_pointers(&self, words: &[Word]) -> Result<(), String> {
+        let (original, patched) = (self.comparison.original, self.comparison.patched);
+        let is_function = |unit: &Unit<'_>, name: &str| {
+            unit.ids().any(|id| unit.atom(id).kind == AtomKind::Function && unit.name(id) == name)
+        };
+        let calls = |value: &Value| match value {
+            Value::Number(number) => *number == 0,
+            Value::Outside(Outside::Original { name }, 0) => is_function(original, name),
+            Value::Kept(id, 0) => patched.atom(*id).kind == AtomKind::Function,
+            _ => false,
+        };
+        let is_pointer = |word: &Word| word.width == WORD && calls(&word.old) && calls(&word.new);
+        match words.iter().find(|word| !is_pointer(word)) {
+            None => Ok(()),
+            Some(word) => Err(format!(
+                "its initial value changes at +{:#x}; it is writable, and not only pointers to functions of its source change",
+                word.offset
+            )),
+        }
+    }
+}
+
+/// The initial value of one side.
+struct Side<'a> {
+    /// Zero where a relocation fills them.
+    bytes: Vec<u8>,
+    /// By offset, those of eight bytes.
+    pointers: BTreeMap<u64, &'a Reference>,
+}
+
+impl<'a> Side<'a> {
+    fn of(unit: &'a Unit<'_>, id: AtomId) -> Result<Self, String> {
+        let atom: &Atom = unit.atom(id);
+        let mut bytes = unit.masked_bytes(id);
+        // What lies in `.bss` is zero.
+        bytes.resize(atom.size as usize, 0);
+        let mut pointers = BTreeMap::new();
+        for reference in &atom.references {
+            let is_pointer = reference.kind == elf::R_X86_64_64 && reference.offset.is_multiple_of(WORD);
+            if !is_pointer || atom.origin != atom.start {
+                let target = unit.describe(&reference.target);
+                return Err(format!(
+                    "its initial value changes, and it refers to {target} by less than a pointer"
+                ));
+            }
+            pointers.insert(reference.offset, reference);
+        }
+        Ok(Self { bytes, pointers })
+    }
+
+    fn pointer(&self, range: &Range<u64>) -> Option<&&'a Reference> {
+        self.pointers.get(&range.start)
+    }
+
+    fn number(&self, offset: u64) -> Value {
+        Value::Number(little_endian(&self.bytes, &(offset..offset + WORD)))
+    }
+}
+
+/// The naturally aligned word that holds all differing bytes of a chunk. One that would reach beyond the variable is
+/// halved.
+fn numbers(start: u64, length: u64, narrow: bool, before: &[u8], after: &[u8], words: &mut Vec<Word>) {
+    let differs = |offset: &u64| before.get(*offset as usize) != after.get(*offset as usize);
+    let mut differing = (start..start + length).filter(differs);
+    let Some(first) = differing.next() else { return };
+    let last = differing.next_back().unwrap_or(first);
+    let mut width = if narrow { 1 } else { length };
+    while last >= first / width * width + width {
+        width *= 2;
+    }
+    let offset = first / width * width;
+    if offset + width > before.len() as u64 {
+        let half = width / 2;
+        numbers(offset, half, narrow, before, after, words);
+        numbers(offset + half, half, narrow, before, after, words);
+        return;
+    }
+    let value = |bytes| Value::Number(little_endian(bytes, &(offset..offset + width)));
+    words.push(Word { offset, width, old: value(before), new: value(after) });
+}
+
+fn little_endian(bytes: &[u8], range: &Range<u64>) -> u64 {
+    let bytes = range.clone().rev().map(|offset| bytes.get(offset as usize).copied().unwrap_or(0));
+    bytes.fold(0, |number, byte| number << 8 | u64::from(byte))
+}
+
+fn has_identity(unit: &Unit<'_>, id: AtomId) -> bool {
+    matches!(unit.atom(id).kind, AtomKind::Function | AtomKind::Variable)
+}
+
+fn unnamed(target: &str) -> String {
+    format!(
+        "its initial value changes, and {target}, which it points to, cannot be named in the running kernel"
+    )
+}

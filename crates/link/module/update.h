@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Exchanges words of the running kernel's data. Part of a livepatch that updates variables.
+ *
+ * Every word is checked before anything is patched, and exchanged only from the value that was checked for, so that
+ * what someone else changed stays theirs. Read-only data is written through another mapping of its page, as the
+ * kernel writes its own code.
+ */
+#include <linux/mm.h>
+#include <linux/vmalloc.h>
+
+struct kmend_word {
+	void *place;
+	u32 width;
+	u32 constant;
+	u64 old;
+	u64 new;
+};
+
+/* Set when a pointer into this module was written: who followed it may still be here. */
+static bool kmend_pinned;
+module_param_named(pinned, kmend_pinned, bool, 0444);
+
+static u64 kmend_word(const struct kmend_word *word)
+{
+	switch (word->width) {
+	case 1:
+		return READ_ONCE(*(u8 *)word->place);
+	case 2:
+		return READ_ONCE(*(u16 *)word->place);
+	case 4:
+		return READ_ONCE(*(u32 *)word->place);
+	default:
+		return READ_ONCE(*(u64 *)word->place);
+	}
+}
+
+static u64 kmend_exchange(void *at, u32 width, u64 from, u64 to)
+{
+	switch (width) {
+	case 1:
+		return cmpxchg((u8 *)at, (u8)from, (u8)to);
+	case 2:
+		return cmpxchg((u16 *)at, (u16)from, (u16)to);
+	case 4:
+		return cmpxchg((u32 *)at, (u32)from, (u32)to);
+	default:
+		return cmpxchg((u64 *)at, from, to);
+	}
+}
+
+static void kmend_write(struct klp_object *object, const struct kmend_word *word, u64 from, u64 to)
+{
+	struct page *page;
+	u64 found;
+	void *page_at;
+
+	page = object->name ? vmalloc_to_page(word->place) : virt_to_page(lm_alias(word->place));
+	page_at = page ? vmap(&page, 1, VM_MAP, PAGE_KERNEL) : NULL;
+	if (!page_at) {
+		pr_err("%pS is not updated: its page cannot be mapped\n", word->place);
+		return;
+	}
+	found = kmend_exchange(page_at + offset_in_page(word->place), word->width, from, to);
+	vunmap(page_at);
+	if (found != from && found != to)
+		pr_warn("%pS is not updated: it holds %#llx, not %#llx\n", word->place, found, from);
+}
+
+static int kmend_check_words(const struct kmend_word *words, size_t count)
+{
+	const struct kmend_word *word;
+	u64 value;
+
+	for (word = words; word < words + count; word++) {
+		value = kmend_word(word);
+		/* A livepatch that was replaced leaves the new value: its callbacks do not run. */
+		if (value != word->old && !(word->constant && value == word->new)) {
+			pr_err("%pS holds %#llx, not the %#llx that it was compiled with\n", word->place, value,
+			       word->old);
+			return -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static void kmend_put_words(struct klp_object *object, const struct kmend_word *words, size_t count, bool pin)
+{
+	const struct kmend_word *word;
+
+	if (pin && !kmend_pinned) {
+		__module_get(THIS_MODULE);
+		kmend_pinned = true;
+	}
+	for (word = words; word < words + count; word++)
+		kmend_write(object, word, word->old, word->new);
+}
+
+static void kmend_take_words_back(struct klp_object *object, const struct kmend_word *words, size_t count)
+{
+	const struct kmend_word *word;
+
+	for (word = words; word < words + count; word++)
+		kmend_write(object, word, word->new, word->old);
+}
