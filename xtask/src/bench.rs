@@ -4,6 +4,7 @@
 
 mod by_hand;
 mod cold;
+mod headers;
 mod memory;
 
 use crate::selfcheck::lines_at_the_top;
@@ -41,6 +42,8 @@ pub(crate) fn run() -> Result<()> {
     rows.extend(one_unit(&cache, &kernel, &kmend)?);
     narrate::heading("the unit that takes the differ longest");
     rows.extend(slowest_unit(&cache, &kernel)?);
+    narrate::heading("a header that reaches many units");
+    rows.extend(headers::run(&cache, &kernel)?);
     let mut table = narrate::table(&["what", "measured", "ratio", "aim"]);
     table.add_rows(rows);
     println!("\n{} on {} processors, medians of {ROUNDS}\n{table}", kernel.release, processors());

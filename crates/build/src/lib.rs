@@ -15,7 +15,7 @@ mod types;
 mod units;
 
 pub use error::BuildError;
-pub use kmend_compile::Counts;
+pub use kmend_compile::Steps;
 pub use pipeline::target;
 pub use report::{
     FunctionReport, KernelReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SCHEMA,

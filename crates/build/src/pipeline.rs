@@ -110,7 +110,7 @@ impl<'a> Pipeline<'a> {
         match outcome {
             Ok(outcome) => {
                 self.note_all(&outcome);
-                self.report.reach = Some(outcome.reach).filter(|reach| reach.considered > 0);
+                self.report.reach = Some(outcome.reach.clone()).filter(|reach| !reach.considered.is_empty());
                 Ok((outcome, facts))
             }
             Err(Failure::Refused { refusals }) => Err(Stop::Refused(refusals)),

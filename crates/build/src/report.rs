@@ -1,6 +1,6 @@
 //! What a build found and made: the one value that the terminal, `NAME.json` and `--json` show.
 
-use kmend_compile::Counts;
+use kmend_compile::Steps;
 use kmend_diff::{Callback, Reason, VariableUpdate};
 use kmend_refusal::{Code, Refusal};
 use serde::Serialize;
@@ -23,9 +23,9 @@ pub struct Report {
     pub patches: Vec<PatchReport>,
     /// Every unit whose source is patched, and those that a patched header changes.
     pub units: Vec<UnitReport>,
-    /// How many units were looked at for the patched headers; `None` if no header is patched.
+    /// The units that were looked at for the patched headers; `None` if no header is patched.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reach: Option<Counts>,
+    pub reach: Option<Steps>,
     /// Symbols that the module takes from the running kernel by livepatch relocations.
     pub symbols: Vec<SymbolReport>,
     /// What a reader should know: skipped hunks, offsets, warnings of the tools.

@@ -73,7 +73,7 @@ impl Facts {
 
     /// Whether a name is one that this answers for, as long as no file defines it.
     pub fn answers_for(name: &str) -> bool {
-        name.starts_with("CONFIG_") || matches!(name, "__KERNEL__" | "__ASSEMBLY__" | "__ASSEMBLER__")
+        name.starts_with("CONFIG_") || name == "__KERNEL__"
     }
 
     /// Whether `name` is defined.

@@ -6,7 +6,7 @@
 use crate::database::{Database, Unit};
 use crate::error::{CompileError, io_error};
 use crate::prepare::{Prepared, hold};
-use crate::scan::{Walk, search_path, walk_all};
+use crate::scan::{Others, Walk, search_path, walk_all};
 use crate::target::{Progress, Target};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Changes with what is found and how it is kept.
-const FORMAT: &str = "kmend-includes-1";
+const FORMAT: &str = "kmend-includes-2";
 
 /// The include graph of a kernel.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,8 @@ pub struct Graph {
     edges: Vec<Vec<u32>>,
     /// Files that may include what is not there yet.
     open: Vec<u32>,
+    /// Files that are no units and become part of the kernel all the same.
+    others: Others,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,7 +98,7 @@ impl Graph {
 
     /// Reads all that units of `database` may include, in the tree at `tree`.
     pub fn build(tree: &Path, database: &Database) -> Result<Self, CompileError> {
-        let Walk { edges: found, seen, open } = walk_all(tree, database)?;
+        let (Walk { edges: found, seen, open }, others) = walk_all(tree, database)?;
         let mut files: Vec<String> = seen.into_iter().collect();
         files.sort_unstable();
         let number: HashMap<&str, u32> = files.iter().map(String::as_str).zip(0..).collect();
@@ -111,7 +113,7 @@ impl Graph {
         }
         let mut open: Vec<u32> = open.iter().filter_map(|file| number.get(file.as_str()).copied()).collect();
         open.sort_unstable();
-        Ok(Self { files, edges, open })
+        Ok(Self { files, edges, open, others })
     }
 
     /// A damaged file must not lead out of range.
@@ -157,6 +159,26 @@ impl Graph {
 
     /// The units that may include one of `files`; with `open`, also those of which it is not known.
     pub fn units<'a>(&self, database: &'a Database, files: &BTreeSet<String>, open: bool) -> Vec<&'a Unit> {
+        let reached = self.reached(files, open);
+        let is_reached = |path: &str| self.number(path).is_some_and(|number| reached.contains(&number));
+        let is_candidate = |unit: &&Unit| {
+            is_reached(&unit.source) || search_path(&unit.arguments).1.iter().any(|file| is_reached(file))
+        };
+        database.units().iter().filter(is_candidate).collect()
+    }
+
+    /// The files beside units that may include one of `files`.
+    pub fn others(&self, files: &BTreeSet<String>) -> Others {
+        let reached = self.reached(files, false);
+        let of = |paths: &[String]| {
+            let is_reached =
+                |path: &&String| self.number(path).is_some_and(|number| reached.contains(&number));
+            paths.iter().filter(is_reached).cloned().collect()
+        };
+        Others { assembly: of(&self.others.assembly), constants: of(&self.others.constants) }
+    }
+
+    fn reached(&self, files: &BTreeSet<String>, open: bool) -> HashSet<u32> {
         let mut includers = vec![Vec::new(); self.files.len()];
         for (from, targets) in (0u32..).zip(&self.edges) {
             for target in targets {
@@ -171,10 +193,6 @@ impl Graph {
         while let Some(file) = todo.pop() {
             todo.extend(includers[file as usize].iter().filter(|&&includer| reached.insert(includer)));
         }
-        let is_reached = |path: &str| self.number(path).is_some_and(|number| reached.contains(&number));
-        let is_candidate = |unit: &&Unit| {
-            is_reached(&unit.source) || search_path(&unit.arguments).1.iter().any(|file| is_reached(file))
-        };
-        database.units().iter().filter(is_candidate).collect()
+        reached
     }
 }

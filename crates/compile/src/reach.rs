@@ -20,29 +20,32 @@ use crate::shadow::{SharedShadow, dependencies};
 use crate::target::{Progress, Target};
 use crate::unit::{Compiled, asks_for_debug_information, message, misses_a_file};
 use kmend_process::Command;
+use kmend_refusal::Refusal;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// How many units each step of finding the reached ones looked at.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Counts {
+/// The objects of the units that each step of finding the reached ones came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Steps {
     /// Units that may include a patched file.
-    pub considered: usize,
-    /// Units that do, which were preprocessed twice.
-    pub preprocessed: usize,
-    /// Units whose text differs, which were compiled twice.
-    pub compiled: usize,
+    pub considered: Vec<String>,
+    /// Units that do, and were preprocessed twice.
+    pub preprocessed: Vec<String>,
+    /// Units whose text differs in what they use, and were compiled twice.
+    pub compiled: Vec<String>,
 }
 
 /// The units that patched included files reach, and how they were found.
 pub struct Reached {
     pub units: Vec<Unit>,
-    pub counts: Counts,
+    pub steps: Steps,
     /// The patched files that some unit includes.
     pub read: BTreeSet<String>,
+    /// What else they change, that cannot be patched.
+    pub refusals: Vec<Refusal>,
 }
 
 /// What the search shares.
@@ -63,13 +66,22 @@ impl Search<'_> {
     pub fn run(&self, direct: &[Unit], included: &BTreeSet<String>) -> Result<Reached, CompileError> {
         let database = &self.prepared.database;
         let is_source = |path: &&String| !database.units_of(path).is_empty();
-        let mut reached = Reached { units: Vec::new(), counts: Counts::default(), read: BTreeSet::new() };
+        let mut reached = Reached {
+            units: Vec::new(),
+            steps: Steps::default(),
+            read: BTreeSet::new(),
+            refusals: Vec::new(),
+        };
         if self.edits.files.keys().all(|path| is_source(&path) && !included.contains(path)) {
             return Ok(reached);
         }
         let graph = Graph::of(self.prepared, self.target, self.progress)?;
         let (seeds, names) = self.seeds(&graph);
         if seeds.is_empty() && names.is_empty() {
+            return Ok(reached);
+        }
+        reached.refusals = self.others(&graph, &seeds)?;
+        if !reached.refusals.is_empty() {
             return Ok(reached);
         }
         let certain = graph.units(database, &seeds, false);
@@ -79,8 +91,11 @@ impl Search<'_> {
         let direct: BTreeSet<&str> = direct.iter().map(|unit| unit.object.as_str()).collect();
         reading.retain(|unit| !direct.contains(unit.object.as_str()));
         reached.units = self.differing(&reading)?;
-        let (considered, preprocessed, compiled) = (units.len(), reading.len(), reached.units.len());
-        reached.counts = Counts { considered, preprocessed, compiled };
+        reached.steps = Steps {
+            considered: units.iter().map(|unit| unit.object.clone()).collect(),
+            preprocessed: reading.iter().map(|unit| unit.object.clone()).collect(),
+            compiled: reached.units.iter().map(|unit| unit.object.clone()).collect(),
+        };
         Ok(reached)
     }
 
@@ -199,7 +214,7 @@ impl Search<'_> {
     }
 
     /// A fingerprint of a unit's text, and what was read for it.
-    fn text(
+    pub fn text(
         &self,
         root: &Path,
         unit: &Unit,
@@ -222,7 +237,7 @@ impl Search<'_> {
         Ok(Compiled::Done((print, dependencies(&String::from_utf8_lossy(&read)))))
     }
 
-    fn preprocessor(&self, unit: &Unit, options: &[&str]) -> Command {
+    pub fn preprocessor(&self, unit: &Unit, options: &[&str]) -> Command {
         Command::new(&self.target.compiler)
             .args(unit.arguments.iter().filter(|argument| !asks_for_debug_information(argument)))
             .args(options)

@@ -12,11 +12,13 @@
 //! - A path that is not found beside the kernel's own headers may be a file that the build makes later. The unit is
 //!   then *open*: it may include anything.
 
+use crate::classify::runs_elsewhere;
 use crate::conditions::Facts;
 use crate::database::{Database, from_root};
 use crate::error::{CompileError, io_error};
 use crate::includes::{Include, definitions, includes, removals, without_comments, words};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
@@ -26,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 const CHUNK: usize = 400;
 
 /// Reads all that units of `database` may include, in the tree at `tree`.
-pub fn walk_all(tree: &Path, database: &Database) -> Result<Walk, CompileError> {
+pub fn walk_all(tree: &Path, database: &Database) -> Result<(Walk, Others), CompileError> {
     let folders = Folders::read(tree)?;
     let autoconf = fs::read_to_string(tree.join(AUTOCONF)).unwrap_or_default();
     let mut facts = Facts::of(&autoconf);
@@ -35,6 +37,11 @@ pub fn walk_all(tree: &Path, database: &Database) -> Result<Walk, CompileError> 
     let mut lists: BTreeMap<(Vec<String>, Vec<String>), Vec<&str>> = BTreeMap::new();
     for unit in database.units() {
         lists.entry(search_path(&unit.arguments)).or_default().push(&unit.source);
+    }
+    let others = Others::find(tree, &folders, database);
+    let usual = lists.iter().max_by_key(|(_, units)| units.len()).map(|(list, _)| list.clone());
+    if let Some(units) = usual.and_then(|list| lists.get_mut(&list)) {
+        units.extend(others.assembly.iter().chain(&others.constants).map(String::as_str));
     }
     let tasks: Vec<(&[String], Vec<&str>)> = lists
         .iter()
@@ -54,7 +61,7 @@ pub fn walk_all(tree: &Path, database: &Database) -> Result<Walk, CompileError> 
         let unsure = scanner.unsure(&all.seen);
         let more = scanner.macro_paths(&all.seen);
         if more == macros && unsure.is_subset(&scanner.facts.unsure) {
-            return Ok(all);
+            return Ok((all, others));
         }
         if !unsure.is_subset(&scanner.facts.unsure) {
             scanner.facts.unsure.extend(unsure);
@@ -94,6 +101,49 @@ pub fn search_path(arguments: &[String]) -> (Vec<String>, Vec<String>) {
         }
     }
     (folders.concat(), forced)
+}
+
+/// What depends on headers beside units: it cannot be patched, so it must not change.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Others {
+    /// Assembly and linker scripts that the compiler preprocesses.
+    pub assembly: Vec<String>,
+    /// C sources that are compiled to learn numbers, which the build writes into headers: those that include
+    /// include/linux/kbuild.h (Kbuild and scripts/Makefile.lib, `filechk_offsets`).
+    pub constants: Vec<String>,
+}
+
+impl Others {
+    /// Those in folders from which the kernel has units.
+    fn find(tree: &Path, folders: &Folders, database: &Database) -> Self {
+        let used: BTreeSet<&str> = database.units().iter().map(|unit| folder_of(&unit.source)).collect();
+        let mut others = Self::default();
+        for folder in used {
+            for name in folders.0.get(folder).into_iter().flatten() {
+                let path = from_root(folder, name);
+                let extension = Path::new(name).extension().and_then(|extension| extension.to_str());
+                let is_unit = || !database.units_of(&path).is_empty();
+                let is_generator = || {
+                    let text = fs::read(tree.join(&path)).unwrap_or_default();
+                    memchr::memmem::find(&text, b"linux/kbuild.h").is_some()
+                };
+                let may_be_generator = name.ends_with("offsets.c") || name == "bounds.c";
+                if runs_elsewhere(&path).is_some() {
+                    continue;
+                }
+                match extension {
+                    Some("S") => others.assembly.push(path),
+                    Some("c") if may_be_generator && !is_unit() && is_generator() => {
+                        others.constants.push(path);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        others.assembly.sort_unstable();
+        others.constants.sort_unstable();
+        others
+    }
 }
 
 /// The names of all files, by folder.

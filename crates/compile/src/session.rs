@@ -10,7 +10,7 @@ use crate::lines::{numbered, with_line_numbers};
 use crate::objects::Compile;
 use crate::patch::PatchFile;
 use crate::prepare::Prepared;
-use crate::reach::{Counts, Reached, Search};
+use crate::reach::{Reached, Search, Steps};
 use crate::shadow::{Shadow, SharedShadow};
 use crate::target::{Progress, Target};
 use crate::touched::touched_functions;
@@ -82,8 +82,8 @@ pub struct Outcome {
     pub lines: BTreeMap<String, Vec<(u32, Vec<u8>)>>,
     /// What is worth telling.
     pub notes: Vec<Note>,
-    /// How many units the patched headers reach.
-    pub reach: Counts,
+    /// How the units were found that patched headers reach.
+    pub reach: Steps,
 }
 
 /// Applies `patches` in their order and compiles every unit they reach, original and patched.
@@ -127,6 +127,9 @@ pub fn patch_and_compile(
     let shadow = SharedShadow::new(shadow);
     let search = Search { target, prepared, edits: &edits, shadow: &shadow, work: work.path(), progress };
     let reached = search.run(&units, &included)?;
+    if !reached.refusals.is_empty() {
+        return Err(Failure::Refused { refusals: reached.refusals });
+    }
     let (notes, refusals) = not_reached(&edits, prepared, &reached);
     if !refusals.is_empty() {
         return Err(Failure::Refused { refusals });
@@ -137,7 +140,7 @@ pub fn patch_and_compile(
     let lines = edits.files.values().filter_map(|file| file.lines.as_deref());
     let touched = lines.flat_map(touched_functions).collect();
     let notes = edits.notes.iter().cloned().chain(notes).chain(elsewhere).collect();
-    Ok(Outcome { units, touched, lines: compiled_lines(&edits), notes, reach: reached.counts })
+    Ok(Outcome { units, touched, lines: compiled_lines(&edits), notes, reach: reached.steps })
 }
 
 fn compiled_lines(edits: &Edits) -> BTreeMap<String, Vec<(u32, Vec<u8>)>> {

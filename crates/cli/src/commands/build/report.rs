@@ -3,7 +3,7 @@
 use super::stage_name;
 use crate::commands::diff::{line, reasons, words};
 use crate::style::{BOLD, CYAN, DIM, GREEN, YELLOW, paint, size};
-use kmend_build::{Built, Counts, FunctionReport, NoteKind, Report, Stage, Status, UnitReport};
+use kmend_build::{Built, FunctionReport, NoteKind, Report, Stage, Status, Steps, UnitReport};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ pub(crate) fn text(built: &Built) -> String {
         add_unit(&mut text, unit);
     }
     if let Some(reach) = &report.reach {
-        let Counts { considered, preprocessed, compiled } = reach;
+        let Steps { considered, preprocessed, compiled } = reach;
+        let [considered, preprocessed, compiled] = [considered, preprocessed, compiled].map(Vec::len);
         let counts =
             format!("{considered} units considered, {preprocessed} preprocessed, {compiled} compiled");
         let _ = writeln!(text, "{} {counts}", paint(BOLD, "headers"));

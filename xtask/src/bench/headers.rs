@@ -1,0 +1,100 @@
+//! A patch to a header that reaches about 500 units, by hand and by kmend.
+
+use super::{Row, build, row, time};
+use crate::narrate;
+use anyhow::{Context, Result};
+use kmend_build::{Stage, Steps, target};
+use kmend_compile::Unit;
+use kmend_process::Command;
+use kmend_store::{Cache, Kernel};
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// The header, and the line of an inline function that many units use, before and after.
+const HEADER: &str = "include/linux/blkdev.h";
+const BEFORE: &str = "\treturn queue_logical_block_size(bdev_get_queue(bdev));\n";
+const AFTER: &str = "\treturn queue_logical_block_size(bdev_get_queue(bdev)) | 1;\n";
+
+/// Builds the patch and does by hand what it takes: preprocess all units that include the header twice, and compile twice those
+/// that it changes. Both use all processors. What each unit includes was asked before, as it is kept.
+pub(super) fn run(cache: &Cache, kernel: &Kernel) -> Result<Vec<Row>> {
+    let text = fs::read_to_string(kernel.source.join(HEADER))?;
+    let line =
+        text.split_inclusive('\n').position(|line| line == BEFORE).context("the header is another")? + 1;
+    let patch = format!("--- a/{HEADER}\n+++ b/{HEADER}\n@@ -{line} +{line} @@\n-{BEFORE}+{AFTER}");
+    let patch = ("header.patch".to_owned(), patch.into_bytes());
+    narrate::say("first build, which asks what each unit includes");
+    let first = build(cache, kernel, patch.clone())?;
+    let steps = first.report.reach.context("the patch reaches no unit")?;
+    // The originals are compiled by hand as well.
+    fs::remove_dir_all(kernel.derived().join("originals"))?;
+    narrate::say("second build");
+    let second = build(cache, kernel, patch)?;
+    let kmend: Duration = second
+        .times
+        .iter()
+        .filter(|(stage, _)| matches!(stage, Stage::Compile | Stage::Match | Stage::Diff))
+        .map(|(_, time)| *time)
+        .sum();
+    narrate::say("by hand");
+    let hand = time(|| by_hand(cache, kernel, &steps))?;
+    let what = format!(
+        "{} units preprocessed twice and {} compiled twice by hand",
+        steps.preprocessed.len(),
+        steps.compiled.len()
+    );
+    let ratio = format!("{:.2}", kmend.as_secs_f64() / hand.as_secs_f64());
+    Ok(vec![
+        row(&what, &narrate::seconds(hand), "1", ""),
+        row(&format!("kmend on {HEADER}, up to the comparison"), &narrate::seconds(kmend), &ratio, "1.3"),
+    ])
+}
+
+fn by_hand(cache: &Cache, kernel: &Kernel, steps: &Steps) -> Result<()> {
+    let prepared = kmend_compile::prepare(&target(kernel), &|_| {})?;
+    let units: HashMap<&str, &Unit> =
+        prepared.database.units().iter().map(|unit| (unit.object.as_str(), unit)).collect();
+    let scratch = cache.scratch()?;
+    let compiled: BTreeSet<&String> = steps.compiled.iter().collect();
+    let mut commands = Vec::new();
+    for (number, object) in steps.preprocessed.iter().enumerate() {
+        let unit = *units.get(object.as_str()).context("a unit is gone")?;
+        let command = |options: &[&str], output: &Path| {
+            Command::new(&kernel.compiler)
+                .args(&unit.arguments)
+                .args(options)
+                .arg(output)
+                .arg(&unit.named)
+                .folder(&prepared.tree)
+        };
+        for side in ["original", "patched"] {
+            let output = scratch.path().join(format!("{number}-{side}"));
+            commands.push(command(&["-E", "-o"], &output));
+            if compiled.contains(object) {
+                let options = ["-ffunction-sections", "-fdata-sections", "-c", "-o"];
+                commands.push(command(&options, &output.with_extension("o")));
+            }
+        }
+    }
+    run_all(&commands)
+}
+
+/// Runs the commands on all processors.
+fn run_all(commands: &[Command]) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let work = || -> Result<()> {
+            while let Some(command) = commands.get(next.fetch_add(1, Ordering::Relaxed)) {
+                command.run()?;
+            }
+            Ok(())
+        };
+        let threads: Vec<_> = (0..super::processors()).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().try_for_each(|thread| {
+            thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread ended unexpectedly")))
+        })
+    })
+}
