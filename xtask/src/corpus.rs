@@ -37,9 +37,8 @@ pub(crate) struct Options {
     /// Fixes at a time
     #[arg(long, value_name = "N", default_value_t = 2)]
     threads: usize,
-    /// Do not go on with what an earlier run has done
-    #[arg(long)]
-    fresh: bool,
+    #[command(flatten)]
+    earlier: Earlier,
     /// Print the tables of docs/coverage.md
     #[arg(long)]
     markdown: bool,
@@ -50,6 +49,17 @@ pub(crate) struct Options {
     filter: Option<String>,
 }
 
+/// What earlier runs count for.
+#[derive(Debug, Args)]
+struct Earlier {
+    /// Do not go on with what an earlier run has done
+    #[arg(long)]
+    fresh: bool,
+    /// Go on also with what another build of this program has proven
+    #[arg(long, conflicts_with = "fresh")]
+    any_build: bool,
+}
+
 /// Runs the fixes and prints what became of them. Fails if one failed.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     packages::ensure()?;
@@ -58,8 +68,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let fixes = chosen(options)?;
     let start = Instant::now();
     let workshop = Workshop::new(cache, kernel)?;
-    let kept = Kept::open(&workshop.kernel)?;
-    if options.fresh {
+    let kept = Kept::open(&workshop.kernel, options.earlier.any_build)?;
+    if options.earlier.fresh {
         kept.forget()?;
     }
     let records = all(&workshop, &kept, &fixes, options.threads)?;

@@ -1,7 +1,7 @@
 //! What an earlier run has done, so that one that was ended goes on.
 
 use super::index::Fix;
-use super::outcome::Record;
+use super::outcome::{Outcome, Record};
 use anyhow::{Context, Result};
 use kmend_store::Kernel;
 use serde::{Deserialize, Serialize};
@@ -12,25 +12,35 @@ use std::path::{Path, PathBuf};
 /// The records of one kernel, a file for each fix.
 pub(super) struct Kept {
     folder: PathBuf,
-    /// Tells this program and the kernel.
-    maker: String,
+    /// Tells this program.
+    program: String,
+    /// Tells the kernel.
+    kernel: String,
+    /// Whether what another build of this program has proven counts.
+    any_build: bool,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Entry {
-    key: String,
+    program: String,
+    kernel: String,
+    patch: String,
     record: Record,
 }
 
 impl Kept {
     /// The records beside this program. Another build of it does everything anew: it has other code.
-    pub(super) fn open(kernel: &Kernel) -> Result<Self> {
+    pub(super) fn open(kernel: &Kernel, any_build: bool) -> Result<Self> {
         let program = std::env::current_exe().context("where is this program?")?;
         let bytes = fs::read("/proc/self/exe").context("cannot read this program")?;
         let folder = program.with_file_name("corpus").join(&kernel.release);
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-        let maker = format!("{} {} {}", blake3::hash(&bytes).to_hex(), kernel.release, kernel.version);
-        Ok(Kept { folder, maker })
+        Ok(Kept {
+            folder,
+            program: blake3::hash(&bytes).to_hex().to_string(),
+            kernel: format!("{} {}", kernel.release, kernel.version),
+            any_build,
+        })
     }
 
     /// Removes all records.
@@ -40,20 +50,24 @@ impl Kept {
             .with_context(|| self.folder.display().to_string())
     }
 
-    fn key(&self, patch: &[u8]) -> String {
-        format!("{} {}", self.maker, blake3::hash(patch).to_hex())
-    }
-
     /// What became of a fix. A damaged file is none.
     pub(super) fn find(&self, fix: &Fix, patch: &[u8]) -> Option<Record> {
         let bytes = fs::read(self.folder.join(format!("{}.json", fix.name()))).ok()?;
         let entry: Entry = serde_json::from_slice(&bytes).ok()?;
-        (entry.key == self.key(patch)).then_some(entry.record)
+        let is_same = entry.kernel == self.kernel && entry.patch == hash(patch);
+        let is_proven = matches!(entry.record.outcome, Outcome::Proven { .. });
+        let counts = entry.program == self.program || (self.any_build && is_proven);
+        (is_same && counts).then_some(entry.record)
     }
 
     /// Keeps what became of a fix.
     pub(super) fn keep(&self, fix: &Fix, patch: &[u8], record: &Record) -> Result<()> {
-        let entry = Entry { key: self.key(patch), record: record.clone() };
+        let entry = Entry {
+            program: self.program.clone(),
+            kernel: self.kernel.clone(),
+            patch: hash(patch),
+            record: record.clone(),
+        };
         write_whole(&self.folder.join(format!("{}.json", fix.name())), &serde_json::to_vec_pretty(&entry)?)
     }
 
@@ -66,6 +80,10 @@ impl Kept {
         write_whole(&path, &serde_json::to_vec_pretty(records)?)?;
         Ok(path)
     }
+}
+
+fn hash(patch: &[u8]) -> String {
+    blake3::hash(patch).to_hex().to_string()
 }
 
 /// Writes a file that is there whole or not at all.
