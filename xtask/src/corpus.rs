@@ -58,6 +58,9 @@ struct Earlier {
     /// Go on also with what another build of this program has proven
     #[arg(long, conflicts_with = "fresh")]
     any_build: bool,
+    /// Try nothing: show what earlier runs have done
+    #[arg(long, conflicts_with_all = ["fresh", "record"])]
+    kept: bool,
 }
 
 /// Runs the fixes and prints what became of them. Fails if one failed.
@@ -72,7 +75,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.earlier.fresh {
         kept.forget()?;
     }
-    let records = all(&workshop, &kept, &fixes, options.threads)?;
+    let records = if options.earlier.kept {
+        fixes.iter().filter_map(|fix| kept.find(fix, &fs::read(fix.path()).ok()?)).collect()
+    } else {
+        all(&workshop, &kept, &fixes, options.threads)?
+    };
     let json = kept.publish(&records)?;
     println!();
     if options.markdown {
