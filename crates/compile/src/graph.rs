@@ -6,7 +6,7 @@
 use crate::database::{Database, Unit};
 use crate::error::{CompileError, io_error};
 use crate::prepare::{Prepared, hold};
-use crate::scan::{Others, Walk, search_path, walk_all};
+use crate::scan::{Others, search_path, walk_all};
 use crate::target::{Progress, Target};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Changes with what is found and how it is kept.
-const FORMAT: &str = "kmend-includes-2";
+const FORMAT: &str = "kmend-includes-3";
 
 /// The include graph of a kernel.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,12 +98,12 @@ impl Graph {
 
     /// Reads all that units of `database` may include, in the tree at `tree`.
     pub fn build(tree: &Path, database: &Database) -> Result<Self, CompileError> {
-        let (Walk { edges: found, seen, open }, others) = walk_all(tree, database)?;
-        let mut files: Vec<String> = seen.into_iter().collect();
+        let (walk, others) = walk_all(tree, database)?;
+        let mut files: Vec<String> = walk.seen.iter().cloned().collect();
         files.sort_unstable();
         let number: HashMap<&str, u32> = files.iter().map(String::as_str).zip(0..).collect();
         let mut edges = vec![Vec::new(); files.len()];
-        for (from, to) in &found {
+        for (from, to) in &walk.edges {
             if let (Some(from), Some(to)) = (number.get(from.as_str()), number.get(to.as_str())) {
                 edges[*from as usize].push(*to);
             }
@@ -111,7 +111,7 @@ impl Graph {
         for edges in &mut edges {
             edges.sort_unstable();
         }
-        let mut open: Vec<u32> = open.iter().filter_map(|file| number.get(file.as_str()).copied()).collect();
+        let mut open: Vec<u32> = walk.open().iter().filter_map(|file| number.get(file).copied()).collect();
         open.sort_unstable();
         Ok(Self { files, edges, open, others })
     }

@@ -19,6 +19,16 @@ pub enum Include {
     Macro(String),
 }
 
+impl Include {
+    /// The path, if the text says it.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Include::Quoted(path) | Include::Angled(path) | Include::Next(path) => Some(path),
+            Include::Macro(_) => None,
+        }
+    }
+}
+
 /// All `#include` lines of a file that some unit may take, and the paths that `__has_include` asks for.
 ///
 /// A directive counts wherever its line has a `#` before the word, so that a comment before it hides nothing.

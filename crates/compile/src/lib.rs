@@ -37,6 +37,7 @@ mod includes;
 mod lexer;
 mod lines;
 mod live_text;
+mod macro_paths;
 mod makefile;
 mod nearest;
 mod objects;

@@ -16,7 +16,8 @@ use crate::classify::runs_elsewhere;
 use crate::conditions::Facts;
 use crate::database::{Database, from_root};
 use crate::error::{CompileError, io_error};
-use crate::includes::{Include, definitions, includes, removals, without_comments, words};
+use crate::includes::{Include, definitions, includes, removals, words};
+use crate::macro_paths::{MacroPaths, macro_folder, path_part};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -212,28 +213,29 @@ pub struct Walk {
     pub edges: HashSet<(String, String)>,
     /// All files.
     pub seen: HashSet<String>,
-    /// Files that may include what is not there yet.
-    pub open: HashSet<String>,
+    /// Files with what they include and is not there; with nothing if they are not there themselves.
+    missing: HashSet<(String, String)>,
 }
 
 impl Walk {
+    /// The files that may include what is not there yet. What one list of folders misses and another has is no file that
+    /// the build makes: this one is not compiled with the first list.
+    pub fn open(&self) -> HashSet<&str> {
+        let mut missing: HashSet<(&str, &str)> =
+            self.missing.iter().map(|(file, path)| (file.as_str(), path.as_str())).collect();
+        let files: HashSet<&str> = missing.iter().map(|(file, _)| *file).collect();
+        for (file, target) in self.edges.iter().filter(|(file, _)| files.contains(file.as_str())) {
+            missing.retain(|(from, path)| from != file || path.is_empty() || !target.ends_with(path));
+        }
+        missing.into_iter().map(|(file, _)| file).collect()
+    }
+
     fn with(mut self, other: Walk) -> Self {
         self.edges.extend(other.edges);
         self.seen.extend(other.seen);
-        self.open.extend(other.open);
+        self.missing.extend(other.missing);
         self
     }
-}
-
-/// What `#include MACRO` may come to.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct MacroPaths {
-    /// For each file, the headers whose names its definitions hold.
-    headers: BTreeMap<String, BTreeSet<String>>,
-    /// What may stand before the name: folders, seen from a folder of includes.
-    folders: BTreeSet<String>,
-    /// The folders of the files that hold `#include MACRO`.
-    from: BTreeSet<String>,
 }
 
 impl Scanner<'_> {
@@ -263,26 +265,25 @@ impl Scanner<'_> {
         walk.seen.extend(todo.iter().cloned());
         while let Some(file) = todo.pop() {
             if !self.is_file(&file) {
-                walk.open.insert(file);
+                walk.missing.insert((file, String::new()));
                 continue;
             }
+            let Walk { edges, seen, missing } = &mut walk;
             let mut reach = |target: String| {
-                if walk.seen.insert(target.clone()) {
+                if seen.insert(target.clone()) {
                     todo.push(target.clone());
                 }
-                walk.edges.insert((file.clone(), target));
+                edges.insert((file.clone(), target));
             };
-            let mut is_open = false;
             for include in self.scan(&file).iter() {
                 let found = self.resolve(&file, include, folders);
-                is_open |= found.is_empty() && !matches!(include, Include::Macro(_)) && may_be_made(&file);
+                if let (true, Some(path)) = (found.is_empty() && may_be_made(&file), include.path()) {
+                    missing.insert((file.clone(), path.to_owned()));
+                }
                 found.into_iter().for_each(&mut reach);
             }
             let by_macro = macros.headers.get(&file).into_iter().flatten();
             by_macro.filter(|path| macro_folders.contains(folder_of(path))).cloned().for_each(&mut reach);
-            if is_open {
-                walk.open.insert(file);
-            }
         }
         walk
     }
@@ -354,53 +355,7 @@ impl Scanner<'_> {
     }
 }
 
-impl MacroPaths {
-    /// All folders in which a header whose name a macro makes may lie.
-    fn folders_from(&self, folders: &[String]) -> HashSet<String> {
-        let starts = folders.iter().chain(&self.from);
-        starts.flat_map(|start| self.folders.iter().map(move |folder| from_root(start, folder))).collect()
-    }
-}
-
-/// The body of a macro, without its parameters, if it may become part of a file's path: no path has white space in it,
-/// and nothing but words, macro calls and the punctuation of paths makes one.
-fn path_part(definition: &[u8]) -> Option<Vec<u8>> {
-    let plain = without_comments(definition);
-    let body = match plain.strip_prefix(b"(") {
-        Some(rest) => rest.get(memchr::memchr(b')', rest)? + 1..)?,
-        None => &plain,
-    };
-    let is_separator = |&&byte: &&u8| !byte.is_ascii_whitespace() && byte != b'\\';
-    let body = match body.trim_ascii().split_first() {
-        Some((b'(' | b'0'..=b'9', _)) | None => return None,
-        Some(_) => body.trim_ascii(),
-    };
-    // Arguments of a call may have blanks between them, and lines may be continued.
-    let squeezed: Vec<u8> = body.iter().filter(is_separator).copied().collect();
-    let is_path = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-+./<>\",()#".contains(byte);
-    let has_blanks = body
-        .windows(3)
-        .any(|part| is_word_byte(part[0]) && part[1].is_ascii_whitespace() && is_word_byte(part[2]));
-    (squeezed.iter().all(is_path) && !has_blanks).then_some(squeezed)
-}
-
-fn is_word_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
-}
-
-/// The folder that the body of a macro may name: itself if it looks like one, or else, if it is a whole path, that
-/// path's.
-fn macro_folder(body: &[u8]) -> Option<String> {
-    let body = std::str::from_utf8(body).ok()?.trim();
-    let path = body.trim_matches(['<', '>', '"']);
-    let is_path = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-+./".contains(&byte));
-    if !is_path || path.is_empty() {
-        return None;
-    }
-    Some(path.strip_suffix(".h").map_or(path, folder_of).to_owned())
-}
-
-fn folder_of(path: &str) -> &str {
+pub fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
