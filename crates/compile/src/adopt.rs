@@ -5,7 +5,7 @@
 
 use crate::database::{Owner, Unit, from_root};
 use crate::edits::{Edited, Edits};
-use crate::makefile::{Entry, difference};
+use crate::makefile::{Entry, difference, listed};
 use crate::prepare::Prepared;
 use crate::session::{Note, is_source};
 use kmend_refusal::{Code, Refusal};
@@ -19,8 +19,8 @@ pub fn new_units(edits: &mut Edits, prepared: &Prepared) -> Vec<Unit> {
     edits.files = files;
     let mut units = Vec::new();
     for (path, file) in makefiles {
-        let found = entries(&path, &file, edits).and_then(|entries| {
-            entries.iter().map(|entry| new_unit(&path, entry, edits, prepared)).collect()
+        let found = entries(&path, &file, edits).and_then(|(entries, lists)| {
+            entries.iter().map(|entry| new_unit(&path, entry, &lists, edits, prepared)).collect()
         });
         match found {
             Ok(found) => units.extend(Vec::<Option<Unit>>::into_iter(found).flatten()),
@@ -63,13 +63,14 @@ pub fn is_makefile(path: &str) -> bool {
     matches!(path.rsplit('/').next(), Some("Makefile" | "Kbuild"))
 }
 
-/// The objects that a Makefile newly lists, if that is all that it does.
-fn entries(path: &str, file: &Edited, edits: &Edits) -> Result<Vec<Entry>, Refusal> {
+/// The objects that a Makefile newly lists, if that is all that it does; and all that it lists then.
+fn entries(path: &str, file: &Edited, edits: &Edits) -> Result<(Vec<Entry>, Vec<Entry>), Refusal> {
     let refuse = |why: String| Err(Refusal::new(Code::BuildFile, path, why).at(path, None));
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let original = text(file.original.as_deref().unwrap_or_default());
     let patched: Vec<u8> = file.lines.iter().flatten().flat_map(|line| line.bytes.iter().copied()).collect();
-    let found = difference(&original, &text(&patched));
+    let patched = text(&patched);
+    let found = difference(&original, &patched);
     if let Some(line) = found.other {
         return refuse(format!("`{line}` is no list of objects"));
     }
@@ -90,7 +91,7 @@ fn entries(path: &str, file: &Edited, edits: &Edits) -> Result<Vec<Entry>, Refus
             "{}.o is made a part of the kernel, but the patch adds no source of it",
             entry.object
         )),
-        None => Ok(added),
+        None => Ok((added, listed(&patched))),
     }
 }
 
@@ -100,29 +101,24 @@ fn source_of(path: &str, object: &str) -> String {
     from_root(folder, &format!("{object}.c"))
 }
 
-/// The unit of a new object; `None` if the configuration leaves it out.
+/// The unit of a new object; `None` if the configuration leaves it out. `lists` is all that its Makefile lists.
 fn new_unit(
     path: &str,
     entry: &Entry,
+    lists: &[Entry],
     edits: &mut Edits,
     prepared: &Prepared,
 ) -> Result<Option<Unit>, Refusal> {
     let source = source_of(path, &entry.object);
     let refuse = |why: String| Err(Refusal::new(Code::NewUnit, &source, why).at(path, None));
-    let value = match entry.condition.as_str() {
-        "y" | "objs" => "y".to_owned(),
-        "m" => "m".to_owned(),
-        option => configured(prepared, option),
-    };
-    if value.is_empty() {
-        let text =
-            format!("{} is not set in this kernel's configuration, so it is left out", entry.condition);
+    if let Some(option) = unset_option(entry, lists, prepared) {
+        let text = format!("{option} is not set in this kernel's configuration, so it is left out");
         edits.notes.push(Note { file: Some(source), text });
         return Ok(None);
     }
     let folder = source.rsplit_once('/').map_or("", |(folder, _)| folder);
     let is_whole = matches!(entry.list.as_str(), "obj" | "lib");
-    if is_whole && value == "m" {
+    if is_whole && value_of(entry, prepared) == "m" {
         return refuse("it is a module of its own, which is built and loaded like any other".to_owned());
     }
     let owner_file = from_root(folder, &entry.list);
@@ -141,6 +137,23 @@ fn new_unit(
         ));
     };
     Ok(Some(compiled_like(sibling, &source, is_whole)))
+}
+
+/// The option that leaves an object out of this kernel: its own, or that of the composite object that it is a part of.
+fn unset_option<'a>(entry: &'a Entry, lists: &'a [Entry], prepared: &Prepared) -> Option<&'a str> {
+    let is_unset = |entry: &&Entry| value_of(entry, prepared).is_empty();
+    let mut wholes = lists.iter().filter(|whole| whole.object == entry.list);
+    let whole = wholes.next().filter(|first| is_unset(first) && wholes.all(|other| is_unset(&other)));
+    [entry].into_iter().filter(is_unset).chain(whole).map(|entry| entry.condition.as_str()).next()
+}
+
+/// `y`, `m`, or nothing where the configuration leaves an object out.
+fn value_of(entry: &Entry, prepared: &Prepared) -> String {
+    match entry.condition.as_str() {
+        "y" | "objs" => "y".to_owned(),
+        "m" => "m".to_owned(),
+        option => configured(prepared, option),
+    }
 }
 
 /// An option's value in the configuration, empty if it is not set.

@@ -36,6 +36,11 @@ pub fn difference(original: &str, patched: &str) -> Difference {
     Difference { added, removed, other: more.or(less) }
 }
 
+/// All objects that a Makefile lists.
+pub fn listed(text: &str) -> Vec<Entry> {
+    Counted::of(text).entries.into_keys().collect()
+}
+
 /// Objects and other lines, each with how often it stands there.
 #[derive(Default)]
 struct Counted {

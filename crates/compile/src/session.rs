@@ -3,7 +3,7 @@
 use crate::adopt::{new_units, settle_renamed};
 use crate::classify::runs_elsewhere;
 use crate::database::Unit;
-use crate::edits::{Edits, edit};
+use crate::edits::{Edited, Edits, edit};
 use crate::error::{CompileError, Failure, io_error};
 use crate::graph::included_sources;
 use crate::lines::{numbered, with_line_numbers};
@@ -103,12 +103,16 @@ pub fn patch_and_compile(
     let new = new_units(&mut edits, prepared);
     edits.files.retain(|_, file| file.lines.as_ref().map(|lines| joined(lines)) != file.original);
     let included = included_sources(prepared, target, progress)?;
-    let mut units = units_of(&mut edits, prepared, &included);
+    let absent = absent_sources(&mut edits, prepared, &included);
+    let mut units = units_of(&mut edits, prepared);
     units.extend(new);
     if edits.refusals.is_empty() && edits.files.is_empty() {
-        let why = "no file that the patch changes is part of a kernel";
-        let subject = patches.iter().map(|patch| patch.name.as_str()).collect::<Vec<_>>().join(", ");
-        edits.refusals.push(Refusal::new(Code::NothingChanges, subject, why));
+        edits.refusals.extend(absent.iter().map(|path| not_in_kernel(path)));
+        if absent.is_empty() {
+            let why = "no file that the patch changes is part of a kernel";
+            let subject = patches.iter().map(|patch| patch.name.as_str()).collect::<Vec<_>>().join(", ");
+            edits.refusals.push(Refusal::new(Code::NothingChanges, subject, why));
+        }
     }
     if !edits.refusals.is_empty() {
         return Err(Failure::Refused { refusals: edits.refusals });
@@ -130,16 +134,18 @@ pub fn patch_and_compile(
     if !reached.refusals.is_empty() {
         return Err(Failure::Refused { refusals: reached.refusals });
     }
-    let (notes, refusals) = not_reached(&edits, prepared, &reached);
-    if !refusals.is_empty() {
+    let (absent, notes) = not_reached(&edits, prepared, &reached, absent);
+    let (more, elsewhere) = live_units(reached.units);
+    if units.is_empty() && more.is_empty() && !absent.is_empty() {
+        let refusals = absent.iter().map(|path| not_in_kernel(path)).collect();
         return Err(Failure::Refused { refusals });
     }
-    let (more, elsewhere) = live_units(reached.units);
     let compile = Compile { target, prepared, edits: &edits, shadow: &shadow, work: work.path() };
     let units = compile.all(&units, &more, progress)?;
     let lines = edits.files.values().filter_map(|file| file.lines.as_deref());
     let touched = lines.flat_map(touched_functions).collect();
-    let notes = edits.notes.iter().cloned().chain(notes).chain(elsewhere).collect();
+    let absent = absent.into_iter().map(|path| Note { file: Some(path), text: NOT_BUILT.to_owned() });
+    let notes = edits.notes.iter().cloned().chain(notes).chain(absent).chain(elsewhere).collect();
     Ok(Outcome { units, touched, lines: compiled_lines(&edits), notes, reach: reached.steps })
 }
 
@@ -168,14 +174,24 @@ pub(crate) fn read_file(tree: &Path, path: &str) -> io::Result<Option<Vec<u8>>> 
     }
 }
 
-/// The units of the patched sources themselves. A source that is not compiled itself may be included by one that is
-/// (kernel/sched/build_policy.c includes kernel/sched/rt.c); if not, that is a refusal.
-fn units_of(edits: &mut Edits, prepared: &Prepared, included: &BTreeSet<String>) -> Vec<Unit> {
-    for (path, file) in &edits.files {
+/// Takes the sources out of the edits that this kernel's build compiles no object from: no code of them is in the kernel,
+/// so a patch is as good without their part. A source that is not compiled itself may be included by one that is
+/// (kernel/sched/build_policy.c includes kernel/sched/rt.c).
+fn absent_sources(edits: &mut Edits, prepared: &Prepared, included: &BTreeSet<String>) -> Vec<String> {
+    let is_absent = |path: &str, file: &Edited| {
         let is_built = !prepared.database.units_of(path).is_empty() || included.contains(path);
-        if is_source(path) && !is_built && file.original.is_some() {
-            edits.refusals.push(not_in_kernel(path));
-        } else if is_source(path) && is_built && file.lines.is_none() {
+        is_source(path) && !is_built && file.original.is_some()
+    };
+    let files = std::mem::take(&mut edits.files);
+    let (absent, files) = files.into_iter().partition(|(path, file)| is_absent(path, file));
+    edits.files = files;
+    BTreeMap::into_keys(absent).collect()
+}
+
+/// The units of the patched sources themselves.
+fn units_of(edits: &mut Edits, prepared: &Prepared) -> Vec<Unit> {
+    for (path, file) in &edits.files {
+        if is_source(path) && file.original.is_some() && file.lines.is_none() {
             let why = "the patch removes the source of code that runs";
             edits.refusals.push(Refusal::new(Code::RemovedUnit, path, why).at(path, None));
         }
@@ -202,28 +218,33 @@ pub fn is_source(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|extension| extension == "c")
 }
 
+const NOT_BUILT: &str = "this kernel's build compiles no object from it";
+
 fn not_in_kernel(path: &str) -> Refusal {
-    Refusal::new(Code::NotInKernel, path, "this kernel's build compiles no object from it").at(path, None)
+    Refusal::new(Code::NotInKernel, path, NOT_BUILT).at(path, None)
 }
 
-/// Notes and refusals for patched files that no unit of this kernel has in it after all.
-fn not_reached(edits: &Edits, prepared: &Prepared, reached: &Reached) -> (Vec<Note>, Vec<Refusal>) {
-    let (mut notes, mut refusals) = (Vec::new(), Vec::new());
+/// The patched files that no unit of this kernel has in it after all: `absent` and more sources, and notes on others.
+fn not_reached(
+    edits: &Edits,
+    prepared: &Prepared,
+    reached: &Reached,
+    mut absent: Vec<String>,
+) -> (Vec<String>, Vec<Note>) {
+    let mut notes = Vec::new();
     for (path, file) in &edits.files {
         let is_built = !prepared.database.units_of(path).is_empty() || reached.read.contains(path);
         if is_built || file.original.is_none() {
             continue;
         }
         if is_source(path) {
-            refusals.push(not_in_kernel(path));
+            absent.push(path.clone());
         } else {
-            notes.push(Note {
-                file: Some(path.clone()),
-                text: "no unit of this kernel includes it".to_owned(),
-            });
+            let text = "no unit of this kernel includes it".to_owned();
+            notes.push(Note { file: Some(path.clone()), text });
         }
     }
-    (notes, refusals)
+    (absent, notes)
 }
 
 /// One round of a fuzz target: nothing here may panic or run without bound.

@@ -172,10 +172,30 @@ fn all_reasons_are_told_at_once() {
             Code::PatchDoesNotApply,
             Code::PatchDoesNotApply,
             Code::PatchDoesNotApply,
-            Code::NotInKernel,
             Code::Assembly,
         ]
     );
+}
+
+#[test]
+fn a_source_that_is_not_built_is_left_out_if_anything_else_is() {
+    let kernel = Kernel::new();
+    let unbuilt = || patch("fs/unbuilt.c", "@@ -1 +1 @@\n-int unbuilt;\n+int built;\n");
+    let removed = PatchFile {
+        name: "removed.patch".to_owned(),
+        bytes: b"--- a/fs/unbuilt.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-int unbuilt;\n".to_vec(),
+    };
+    for patches in [[unbuilt(), patch("fs/main.c", STEP_TWO)], [patch("fs/main.c", STEP_TWO), removed]] {
+        let outcome = build(&kernel, &patches).unwrap();
+        assert_eq!(outcome.units.len(), 1);
+        assert!(outcome.notes.iter().any(|note| note.file.as_deref() == Some("fs/unbuilt.c")), "{outcome:?}");
+    }
+    let codes = |patches: &[PatchFile]| -> Vec<Code> {
+        refused(&kernel, patches).iter().map(|refusal| refusal.code).collect()
+    };
+    assert_eq!(codes(&[unbuilt()]), [Code::NotInKernel]);
+    let unread = patch("fs/local.h", "@@ -1 +1,2 @@\n #define STEP 1\n+#define NONE 1\n");
+    assert_eq!(codes(&[unread, unbuilt()]), [Code::NotInKernel]);
 }
 
 #[test]
@@ -251,7 +271,8 @@ fn a_renamed_header_is_found_where_it_is_now() {
 #[test]
 fn a_new_file_with_its_line_of_the_makefile_is_a_unit() {
     let kernel = Kernel::new();
-    write(&kernel.target.source, "fs/Makefile", "obj-y := main.o outer.o table.o\n");
+    let makefile = "obj-y := main.o outer.o table.o\nobj-$(CONFIG_NONE) += off.o\n";
+    write(&kernel.target.source, "fs/Makefile", makefile);
     let new = |line: &str| PatchFile {
         name: "new.patch".to_owned(),
         bytes: format!(
@@ -264,6 +285,10 @@ fn a_new_file_with_its_line_of_the_makefile_is_a_unit() {
     let [unit] = outcome.units.as_slice() else { panic!("{outcome:?}") };
     assert!(unit.new_file && unit.unit.object == "fs/new.o");
     assert!(contains(&unit.patched, b".text.added") && !contains(&unit.original, b".text.added"));
+    for line in ["obj-$(CONFIG_NONE) += new.o", "off-y := new.o"] {
+        let outcome = build(&kernel, &[new(line), patch("fs/main.c", STEP_TWO)]);
+        assert!(outcome.is_ok_and(|outcome| outcome.units.len() == 1), "{line}");
+    }
     for (line, code) in [
         ("obj-m += new.o", Code::NewUnit),
         ("other-y += new.o", Code::NewUnit),
