@@ -144,6 +144,45 @@ impl Facts {
     }
 }
 
+/// Names that must be defined where a condition (of `#if`, without comments) holds; there may be more.
+///
+/// A name that is not defined counts as 0 in a condition (C11 6.10.1 paragraph 4).
+pub fn needs(text: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    collect_needs(text, 0, &mut names);
+    names
+}
+
+fn collect_needs(text: &str, depth: u32, names: &mut Vec<String>) {
+    let text = text.trim();
+    if depth > DEEPEST || text.contains('?') || split(text, "||").is_some() {
+        return;
+    }
+    if let Some((left, right)) = split(text, "&&") {
+        collect_needs(left, depth + 1, names);
+        collect_needs(right, depth + 1, names);
+    } else if is_operand(text) {
+        let name = match text.split_once('(') {
+            Some(("", inner)) => {
+                return collect_needs(inner.strip_suffix(')').unwrap_or_default(), depth + 1, names);
+            }
+            Some((function, name)) if function.trim() == "defined" => name.trim_end_matches(')').trim(),
+            Some(_) => return,
+            None => text.strip_prefix("defined ").map_or(text, str::trim),
+        };
+        names.extend(is_files_own(name).then(|| name.to_owned()));
+    }
+}
+
+/// Whether a name is one that only a source file or a `-D` option can define: neither the configuration's, nor reserved
+/// for the compiler (C11 7.1.3), nor one of those that gcc takes all the same (gcc/config/i386/i386-c.cc, `linux.h`).
+pub fn is_files_own(name: &str) -> bool {
+    let is_word = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let is_reserved = name.starts_with('_') || name.starts_with(|c: char| c.is_ascii_digit());
+    let is_gcc = matches!(name, "linux" | "unix" | "i386" | "");
+    is_word && !is_reserved && !is_gcc && !Facts::answers_for(name)
+}
+
 /// Splits at the first `operator` outside of parentheses.
 fn split<'a>(text: &'a str, operator: &str) -> Option<(&'a str, &'a str)> {
     let mut depth = 0i32;
@@ -194,6 +233,18 @@ mod tests {
         check("(defined(CONFIG_A) && (CONFIG_A))", True);
         check("0 && FOO", False);
         check("defined(CONFIG_X) && (PAGE_SIZE > 4096 || defined(Y))", False);
+    }
+
+    #[test]
+    fn what_a_condition_needs_is_told_when_it_is_certain() {
+        assert_eq!(needs("defined(A) && (defined B && C) && D > 3 && !defined(E)"), ["A", "B", "C"]);
+        for text in
+            ["defined(A) || B", "!A", "A ? B : C", "__GNUC__", "CONFIG_A", "12", "linux", "", "(", "F(A)"]
+        {
+            assert!(needs(text).is_empty(), "{text}");
+        }
+        assert!(needs(&"(".repeat(5000)).is_empty());
+        assert!(needs(&"A&&".repeat(5000)).len() <= DEEPEST as usize + 1);
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //! This is for [`crate::graph`], which must miss nothing and may hold too much. So every `#include` counts but those in
 //! groups that the kernel's configuration leaves out of every unit ([`crate::conditions`]).
 
-use crate::conditions::{Facts, Truth};
+use crate::conditions::{Facts, Truth, needs};
 use crate::lexer::{Conditional, line_starts};
+use std::collections::{BTreeSet, HashSet};
 
 /// An `#include` line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,14 +30,48 @@ impl Include {
     }
 }
 
+/// What a line comes to, and the names that must be defined for it to be looked at at all
+/// ([`crate::conditions::needs`]), in order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Needing<T> {
+    pub what: T,
+    pub needs: Vec<String>,
+}
+
 /// All `#include` lines of a file that some unit may take, and the paths that `__has_include` asks for.
 ///
 /// A directive counts wherever its line has a `#` before the word, so that a comment before it hides nothing.
-pub fn includes(text: &[u8], facts: &Facts) -> Vec<Include> {
+pub fn includes(text: &[u8], facts: &Facts) -> Vec<Needing<Include>> {
     let mut found = Vec::new();
-    let mut groups = Groups::default();
-    // What follows the last include needs no reading.
-    let Some(last) = memchr::memmem::rfind(text, b"include") else { return found };
+    for (line, needs) in taken_lines(text, "include", facts) {
+        let mut includes = Vec::new();
+        includes_of(line, &mut includes);
+        found.extend(includes.into_iter().map(|what| Needing { what, needs: needs.clone() }));
+    }
+    found
+}
+
+/// Those of the macros `names` that a file defines.
+pub fn definitions_of(text: &[u8], names: &HashSet<String>, facts: &Facts) -> Vec<Needing<String>> {
+    let is_wanted = |name: &[u8]| std::str::from_utf8(name).is_ok_and(|name| names.contains(name));
+    let mut found = Vec::new();
+    // Most files define none.
+    if definitions(text).any(|(name, _)| is_wanted(name)) {
+        for (line, needs) in taken_lines(text, "define", facts) {
+            for (name, _) in definitions(line).filter(|(name, _)| is_wanted(name)) {
+                let what = String::from_utf8_lossy(name).into_owned();
+                found.push(Needing { what, needs: needs.clone() });
+            }
+        }
+    }
+    found
+}
+
+/// The lines that hold `word` and that some unit may come to, with the names that must be defined for that.
+fn taken_lines<'t>(text: &'t [u8], word: &str, facts: &Facts) -> Vec<(&'t [u8], Vec<String>)> {
+    let (mut found, mut groups) = (Vec::new(), Groups::default());
+    // What follows the last one needs no reading.
+    let Some(last) = memchr::memmem::rfind(text, word.as_bytes()) else { return found };
     let end =
         memchr::memchr(b'\n', text.get(last..).unwrap_or_default()).map_or(text.len(), |end| last + end);
     let text = text.get(..end).unwrap_or_default();
@@ -46,8 +81,9 @@ pub fn includes(text: &[u8], facts: &Facts) -> Vec<Include> {
         if let Some(conditional) = start.conditional {
             groups.enter(conditional, &logical(lines.get(number..).unwrap_or_default()), facts);
         }
-        if groups.may_be_taken() && memchr::memmem::find(line, b"include").is_some() {
-            includes_of(line, &mut found);
+        if groups.may_be_taken() && !start.is_comment && memchr::memmem::find(line, word.as_bytes()).is_some()
+        {
+            found.push((*line, groups.needs()));
         }
     }
     found
@@ -100,24 +136,27 @@ struct Group {
     before: Truth,
     /// Whether this branch is.
     here: Truth,
+    /// The names that must be defined for that.
+    needs: Vec<String>,
 }
 
 impl Groups {
     fn enter(&mut self, conditional: Conditional, text: &str, facts: &Facts) {
         let rest = text.trim_start().trim_start_matches('#').trim_start();
         let (word, rest) = rest.split_at(rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len()));
-        let condition = match word {
-            "ifdef" | "elifdef" => facts.defined(rest.trim()),
-            "ifndef" | "elifndef" => facts.defined(rest.trim()).not(),
-            "else" => Truth::True,
-            _ => facts.condition(rest),
+        let (condition, needs) = match word {
+            "ifdef" | "elifdef" => (facts.defined(rest.trim()), needs(rest)),
+            "ifndef" | "elifndef" => (facts.defined(rest.trim()).not(), Vec::new()),
+            "else" => (Truth::True, Vec::new()),
+            _ => (facts.condition(rest), needs(rest)),
         };
         match conditional {
-            Conditional::Open => self.0.push(Group { before: Truth::False, here: condition }),
+            Conditional::Open => self.0.push(Group { before: Truth::False, here: condition, needs }),
             Conditional::Else => {
                 if let Some(group) = self.0.last_mut() {
                     group.before = group.before.or(group.here);
                     group.here = group.before.not().and(condition);
+                    group.needs = needs;
                 }
             }
             Conditional::Close => drop(self.0.pop()),
@@ -126,6 +165,11 @@ impl Groups {
 
     fn may_be_taken(&self) -> bool {
         self.0.iter().all(|group| group.here != Truth::False)
+    }
+
+    fn needs(&self) -> Vec<String> {
+        let names: BTreeSet<&String> = self.0.iter().flat_map(|group| &group.needs).collect();
+        names.into_iter().cloned().collect()
     }
 }
 
@@ -146,10 +190,13 @@ fn includes_of(line: &[u8], found: &mut Vec<Include>) {
 /// The directive whose text after `include` this is.
 fn directive(rest: &[u8]) -> Option<Include> {
     let (rest, is_next) = rest.strip_prefix(b"_next").map_or((rest, false), |rest| (rest, true));
+    // A word that only begins like this (`#includes`) is no directive.
+    if rest.first().is_some_and(|byte| is_word(*byte)) {
+        return None;
+    }
     let rest = rest.trim_ascii();
     let include = match path(rest) {
         Some(include) => include,
-        // A word that only begins like this (`#included`) is no directive.
         None if rest.is_empty() => return None,
         None => return Some(Include::Macro(String::from_utf8_lossy(rest).into_owned())),
     };
@@ -220,7 +267,7 @@ mod tests {
     fn every_form_of_include_is_found() {
         let text = b"#include <a/b.h>\n # include\t\"c.h\" // x\n/* y */ #include \"d.c\"\n#include_next <e.h>\n\
             #include TRACE_INCLUDE(FILE)\n#ifdef X\n#include <f.h>\n#endif\nint include = 1; /* include \"no.h\" */\n\
-            #if __has_include(<g.h>)\n#endif\n#included\n#include \"h.h\"";
+            #if __has_include(<g.h>)\n#endif\n#included\n/* avoid\n #include hell.\n*/ #include \"h.h\"";
         let quoted = |path: &str| Include::Quoted(path.to_owned());
         let angled = |path: &str| Include::Angled(path.to_owned());
         let expect = [
@@ -231,10 +278,11 @@ mod tests {
             Include::Macro("TRACE_INCLUDE(FILE)".to_owned()),
             angled("f.h"),
             angled("g.h"),
-            Include::Macro("d".to_owned()),
             quoted("h.h"),
         ];
-        assert_eq!(includes(text, &Facts::default()), expect);
+        let found: Vec<Include> =
+            includes(text, &Facts::default()).into_iter().map(|found| found.what).collect();
+        assert_eq!(found, expect);
     }
 
     #[test]
@@ -244,9 +292,24 @@ mod tests {
             #elif X\n#include <e.h>\n#endif\n#ifdef X\n#include <f.h>\n#endif";
         let found: Vec<String> = includes(text, &Facts::of("#define CONFIG_A 1"))
             .into_iter()
-            .map(|include| format!("{include:?}"))
+            .map(|include| format!("{:?}", include.what))
             .collect();
         assert_eq!(found, ["Angled(\"a.h\")", "Angled(\"d.h\")", "Angled(\"f.h\")"]);
+    }
+
+    #[test]
+    fn what_a_group_needs_to_be_taken_is_told() {
+        let text = b"#ifndef GUARD\n#include <a.h>\n#ifdef A // x\n#if defined(C) && B\n#include <b.h>\n#define N 1\n#elif D\n\
+            #include <c.h>\n#else\n#include <d.h>\n#endif\n#else\n#include <e.h>\n#define N\n#define M\n#endif\n#endif";
+        let found: Vec<(Option<String>, String)> = includes(text, &Facts::default())
+            .into_iter()
+            .map(|include| (include.what.path().map(str::to_owned), include.needs.concat()))
+            .collect();
+        let expect = [("a.h", ""), ("b.h", "ABC"), ("c.h", "AD"), ("d.h", "A"), ("e.h", "")];
+        assert_eq!(found, expect.map(|(path, needs)| (Some(path.to_owned()), needs.to_owned())));
+        let defined = definitions_of(text, &HashSet::from(["N".to_owned()]), &Facts::default());
+        let needs: Vec<String> = defined.iter().map(|found| found.needs.concat()).collect();
+        assert_eq!(needs, ["ABC", ""]);
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub struct LineStart {
     pub is_safe: bool,
     /// What the line does to conditional groups.
     pub conditional: Option<Conditional>,
+    /// Whether the whole line is part of a comment.
+    pub is_comment: bool,
 }
 
 /// A directive that opens, changes or closes a conditional group.
@@ -63,6 +65,7 @@ impl Lexer {
             }
         }
         let depth = self.depth;
+        let is_comment = self.in_comment && memchr::memmem::find(text, b"*/").is_none();
         self.scan(text);
         if self.in_directive {
             self.depth = depth;
@@ -71,7 +74,7 @@ impl Lexer {
         if !self.continued {
             self.quote = None;
         }
-        LineStart { is_safe, conditional }
+        LineStart { is_safe, conditional, is_comment }
     }
 
     fn enter(&mut self, conditional: Option<Conditional>) {

@@ -32,6 +32,7 @@ mod edits;
 mod elsewhere;
 mod error;
 mod estimate;
+mod folders;
 mod graph;
 mod includes;
 mod lexer;

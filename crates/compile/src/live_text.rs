@@ -10,6 +10,9 @@
 
 use std::collections::HashMap;
 
+/// Changes with what a fingerprint says.
+pub const FORMAT: &str = "kmend-live-text-1";
+
 /// A fingerprint of what counts of a preprocessed text (`-E -P`): two units with the same one and the same command
 /// have the same object.
 ///

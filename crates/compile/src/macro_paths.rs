@@ -1,9 +1,9 @@
 //! What `#include MACRO` may come to, for [`crate::scan`].
 
 use crate::database::from_root;
-use crate::includes::without_comments;
+use crate::includes::{without_comments, words};
 use crate::scan::folder_of;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// What `#include MACRO` may come to.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -12,16 +12,56 @@ pub struct MacroPaths {
     pub headers: BTreeMap<String, BTreeSet<String>>,
     /// What may stand before the name: folders, seen from a folder of includes.
     pub folders: BTreeSet<String>,
-    /// The folders of the files that hold `#include MACRO`.
-    pub from: BTreeSet<String>,
+    /// The files that hold `#include MACRO`.
+    pub sites: BTreeSet<String>,
 }
 
 impl MacroPaths {
     /// All folders in which a header whose name a macro makes may lie.
     pub fn folders_from(&self, folders: &[String]) -> HashSet<String> {
-        let starts = folders.iter().chain(&self.from);
+        let starts = folders.iter().map(String::as_str).chain(self.sites.iter().map(|site| folder_of(site)));
         starts.flat_map(|start| self.folders.iter().map(move |folder| from_root(start, folder))).collect()
     }
+}
+
+/// Definitions that may be parts of paths: by name, the files and bodies.
+#[derive(Debug, Default)]
+pub struct PathParts(pub HashMap<Vec<u8>, Vec<(String, Vec<u8>)>>);
+
+impl PathParts {
+    /// Adds all that the macros `names` lead to, over any number of definitions.
+    pub fn complete(
+        &self,
+        mut paths: MacroPaths,
+        names: HashSet<Vec<u8>>,
+        headers: &HashMap<&[u8], Vec<String>>,
+    ) -> MacroPaths {
+        let mut todo: Vec<Vec<u8>> = names.iter().cloned().collect();
+        let mut names = names;
+        while let Some(name) = todo.pop() {
+            for (file, body) in self.0.get(&name).into_iter().flatten() {
+                let targets = file_words(body).filter_map(|word| headers.get(word)).flatten();
+                paths.headers.entry(file.clone()).or_default().extend(targets.cloned());
+                paths.folders.extend(macro_folder(body));
+                for word in words(body).filter(|word| self.0.contains_key(*word)) {
+                    if names.insert(word.to_vec()) {
+                        todo.push(word.to_vec());
+                    }
+                }
+            }
+        }
+        paths
+    }
+}
+
+/// The words of a macro's body that may be a file's name or begin it: a word before a `/` is a folder.
+pub fn file_words(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let parts = body.split(|&byte| byte == b'/').count();
+    body.split(|&byte| byte == b'/').enumerate().flat_map(move |(number, part)| {
+        let is_part_of_path = |byte: &u8| is_word_byte(*byte) || matches!(byte, b'-' | b'.');
+        let folder = part.iter().rev().take_while(|byte| number + 1 < parts && is_part_of_path(byte)).count();
+        words(part.get(..part.len() - folder).unwrap_or_default())
+    })
 }
 
 /// The body of a macro, without its parameters, if it may become part of a file's path: no path has white space in it,
@@ -75,5 +115,12 @@ mod tests {
         assert_eq!(part(" static inline"), None);
         assert_eq!(macro_folder(b"<linux/drbd_genl.h>").as_deref(), Some("linux"));
         assert_eq!(macro_folder(b"__stringify(x)"), None);
+        let names = |text: &str| {
+            let words = file_words(text.as_bytes()).map(|word| String::from_utf8_lossy(word).into_owned());
+            words.collect::<Vec<_>>()
+        };
+        assert_eq!(names("<trace/events/system.h>"), ["system", "h"]);
+        assert_eq!(names("f(a/b,c-d)"), ["f", "b", "c", "d", "c-d"]);
+        assert_eq!(names("../../fs/xfs"), ["xfs"]);
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! considered    the include graph says that the unit may include it
-//! read          the compiler says so too (-M); remembered for the next patch
-//! preprocessed  original and patched
+//! read          the compiler says so too, when it preprocesses the original; what it says is kept for the next patch, with a
+//!               fingerprint of the text
+//! preprocessed  patched
 //! reached       the two texts differ in what the object depends on
 //! ```
 
@@ -32,7 +33,7 @@ use std::path::Path;
 pub struct Steps {
     /// Units that may include a patched file.
     pub considered: Vec<String>,
-    /// Units that do, and were preprocessed twice.
+    /// Units that do, whose texts were compared.
     pub preprocessed: Vec<String>,
     /// Units whose text differs in what they use, and were compiled twice.
     pub compiled: Vec<String>,
@@ -59,7 +60,7 @@ pub struct Search<'a> {
 }
 
 /// The fingerprint of a unit's text, and the files read for it.
-type Text = (Option<blake3::Hash>, Vec<String>);
+type Text = (Option<String>, Vec<String>);
 
 impl Search<'_> {
     /// The units beside `direct` that the patched files reach by being included.
@@ -87,10 +88,24 @@ impl Search<'_> {
         let certain = graph.units(database, &seeds, false);
         let certain: BTreeSet<&str> = certain.iter().map(|unit| unit.object.as_str()).collect();
         let units = graph.units(database, &seeds, true);
-        let mut reading = self.reading(&units, &certain, &seeds, &names, &mut reached.read)?;
+        let mut reads = Reads::of(self.prepared, self.target);
+        self.learn(&units, &mut reads)?;
+        let mut reading = Vec::new();
+        for unit in &units {
+            let files = reads.get(&unit.object).into_iter().flatten();
+            let found: Vec<&str> =
+                files.filter(|file| seeds.contains(*file) || names.contains(name_of(file))).collect();
+            // What cannot be read even as it is will fail to compile, which says why; unless it is only suspected of
+            // including what is not there.
+            let is_broken = reads.is_broken(&unit.object) && certain.contains(unit.object.as_str());
+            if is_broken || !found.is_empty() {
+                reading.push(*unit);
+            }
+            reached.read.extend(found.into_iter().map(str::to_owned));
+        }
         let direct: BTreeSet<&str> = direct.iter().map(|unit| unit.object.as_str()).collect();
         reading.retain(|unit| !direct.contains(unit.object.as_str()));
-        reached.units = self.differing(&reading)?;
+        reached.units = self.differing(&reading, &reads)?;
         reached.steps = Steps {
             considered: units.iter().map(|unit| unit.object.clone()).collect(),
             preprocessed: reading.iter().map(|unit| unit.object.clone()).collect(),
@@ -111,18 +126,10 @@ impl Search<'_> {
         (seeds, names)
     }
 
-    /// Those units that do include one of the files.
-    fn reading<'u>(
-        &self,
-        units: &[&'u Unit],
-        certain: &BTreeSet<&str>,
-        seeds: &BTreeSet<String>,
-        names: &BTreeSet<String>,
-        read: &mut BTreeSet<String>,
-    ) -> Result<Vec<&'u Unit>, CompileError> {
-        let mut reads = Reads::of(self.prepared, self.target);
+    /// Asks the compiler about those of the units that were not asked about before.
+    fn learn(&self, units: &[&Unit], reads: &mut Reads) -> Result<(), CompileError> {
         let unknown: Vec<&Unit> = units.iter().copied().filter(|unit| !reads.knows(&unit.object)).collect();
-        let mut failed = self.ask(&unknown, &mut reads)?;
+        let mut failed = self.ask(&unknown, reads)?;
         let missing: Vec<&Unit> =
             failed.iter().filter(|(_, words)| misses_a_file(words)).map(|(unit, _)| *unit).collect();
         if !missing.is_empty() {
@@ -130,46 +137,30 @@ impl Search<'_> {
             // Some of them may be out of reach; the others are there then.
             let _ = self.prepared.generate_for(&missing);
             self.shadow.write().refresh()?;
-            failed = self.ask(&missing, &mut reads)?;
+            failed = self.ask(&missing, reads)?;
         }
         for (unit, _) in &failed {
             reads.insert_broken(&unit.object);
         }
         reads.write();
-        let mut hits = Vec::new();
-        for unit in units {
-            let files = reads.get(&unit.object).into_iter().flatten();
-            let found: Vec<&str> =
-                files.filter(|file| seeds.contains(*file) || names.contains(name_of(file))).collect();
-            // What cannot be read even as it is will fail to compile, which says why; unless it is only suspected of
-            // including what is not there.
-            let is_broken = reads.is_broken(&unit.object) && certain.contains(unit.object.as_str());
-            if is_broken || !found.is_empty() {
-                hits.push(*unit);
-            }
-            read.extend(found.into_iter().map(str::to_owned));
-        }
-        Ok(hits)
+        Ok(())
     }
 
     /// Those units whose text differs in what counts.
-    fn differing(&self, units: &[&Unit]) -> Result<Vec<Unit>, CompileError> {
+    fn differing(&self, units: &[&Unit], reads: &Reads) -> Result<Vec<Unit>, CompileError> {
         {
             let mut shadow = self.shadow.write();
             units.iter().try_for_each(|unit| shadow.widen(&unit.named).map(drop))?;
         }
-        let estimate = Estimate::new("preprocessed", units.len(), self.progress);
+        let estimate = Estimate::new("compared the texts of", units.len(), self.progress);
         let differs = |(number, unit): (usize, &&Unit)| -> Result<Option<Unit>, CompileError> {
             let stem = self.work.join(format!("{number}-text"));
-            let original = self.text(&self.prepared.tree, unit, &[], &stem)?;
             let patched = self
                 .shadow
                 .until_no_leak(&unit.source, |root| self.text(root, unit, &[author::OPTION], &stem))?;
             estimate.one_more();
-            let is_same = match (original, patched) {
-                (Compiled::Done((original, _)), Compiled::Done((patched, _))) => {
-                    original.is_some() && original == patched
-                }
+            let is_same = match (reads.text(&unit.object), patched) {
+                (Some(original), Compiled::Done((patched, _))) => patched.as_deref() == Some(original),
                 // What cannot be preprocessed fails to compile, and then the compiler's words are shown.
                 _ => false,
             };
@@ -180,37 +171,28 @@ impl Search<'_> {
         Ok(found?.into_iter().flatten().collect())
     }
 
-    /// Asks the compiler what each unit includes; the units of which it cannot say it, with its words.
+    /// Preprocesses the originals of units; those that cannot be, with the compiler's words.
     fn ask<'u>(
         &self,
         units: &[&'u Unit],
         reads: &mut Reads,
     ) -> Result<Vec<(&'u Unit, Vec<String>)>, CompileError> {
-        let estimate = Estimate::new("asked what it includes:", units.len(), self.progress);
-        let ask = |unit: &&'u Unit| {
-            let answer = self.includes_of(unit)?;
+        let estimate = Estimate::new("preprocessed", units.len(), self.progress);
+        let ask = |(number, unit): (usize, &&'u Unit)| {
+            let stem = self.work.join(format!("{number}-original-text"));
+            let answer = self.text(&self.prepared.tree, unit, &[], &stem)?;
             estimate.one_more();
             Ok((*unit, answer))
         };
-        let answers = units.par_iter().map(ask).collect::<Result<Vec<_>, CompileError>>()?;
+        let answers = units.par_iter().enumerate().map(ask).collect::<Result<Vec<_>, CompileError>>()?;
         let mut failed = Vec::new();
         for (unit, answer) in answers {
             match answer {
-                Compiled::Done(files) => reads.insert(&unit.object, &files),
+                Compiled::Done((text, files)) => reads.insert(&unit.object, &files, text),
                 Compiled::Failed(words) => failed.push((unit, words)),
             }
         }
         Ok(failed)
-    }
-
-    /// The files that a unit's compile reads, from the tree's root.
-    fn includes_of(&self, unit: &Unit) -> Result<Compiled<Vec<String>>, CompileError> {
-        let tree = &self.prepared.tree;
-        let run = self.preprocessor(unit, &["-M", "-MT", "unit"]).arg(&unit.named).folder(tree).output()?;
-        if !run.success {
-            return Ok(Compiled::Failed(message(&run.error_text(), tree)));
-        }
-        Ok(Compiled::Done(dependencies(&run.text())))
     }
 
     /// A fingerprint of a unit's text, and what was read for it.
@@ -233,7 +215,7 @@ impl Search<'_> {
             return Ok(Compiled::Failed(message(&run.error_text(), root)));
         }
         let read = fs::read(&list).map_err(io_error("read", &list))?;
-        let print = live_text::fingerprint(&run.stdout);
+        let print = live_text::fingerprint(&run.stdout).map(|print| print.to_hex().to_string());
         Ok(Compiled::Done((print, dependencies(&String::from_utf8_lossy(&read)))))
     }
 

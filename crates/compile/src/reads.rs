@@ -1,6 +1,7 @@
-//! What each unit includes, as the compiler said: kept for the next patch to a header.
+//! What each unit includes and a fingerprint of its text, as the compiler said: kept for the next patch to a header.
 
 use crate::database::from_root;
+use crate::live_text;
 use crate::prepare::Prepared;
 use crate::target::Target;
 use rayon::prelude::*;
@@ -13,14 +14,23 @@ use std::path::{Path, PathBuf};
 /// Size and time of a file, by which an edit is seen.
 type Stamp = (u64, i64, i64);
 
-/// The files that units include. Only units that were asked about are in it.
+/// What is known of a unit.
+#[derive(Debug, Serialize, Deserialize)]
+struct Known {
+    /// The numbers of the files.
+    files: Vec<u32>,
+    /// [`live_text::fingerprint`] of what the preprocessor makes of it.
+    text: Option<String>,
+}
+
+/// The files that units include, and their texts. Only units that were asked about are in it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Reads {
-    /// What the tree was made from.
+    /// What the tree was made from, and [`live_text::FORMAT`].
     fingerprint: String,
     files: Vec<(String, Stamp)>,
-    /// By object, the numbers of the files.
-    units: BTreeMap<String, Vec<u32>>,
+    /// By object.
+    units: BTreeMap<String, Known>,
     /// Objects of which the compiler could not say it, because the kernel's build does not make what they include.
     broken: BTreeSet<String>,
     #[serde(skip)]
@@ -36,8 +46,9 @@ impl Reads {
     pub fn of(prepared: &Prepared, target: &Target) -> Self {
         let path = target.derived.join("reads.json");
         let stored: Option<Self> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let mut reads = stored.filter(|reads| reads.fingerprint == prepared.fingerprint).unwrap_or_default();
-        reads.fingerprint.clone_from(&prepared.fingerprint);
+        let fingerprint = format!("{} {}", live_text::FORMAT, prepared.fingerprint);
+        let mut reads = stored.filter(|reads| reads.fingerprint == fingerprint).unwrap_or_default();
+        reads.fingerprint = fingerprint;
         reads.place = (path, prepared.tree.clone());
         let tree = &prepared.tree;
         let fresh: Vec<bool> = reads
@@ -47,7 +58,7 @@ impl Reads {
             .collect();
         let is_fresh = |number: &u32| fresh.get(*number as usize).copied().unwrap_or(false);
         if !fresh.iter().all(|fresh| *fresh) {
-            reads.units.retain(|_, files| files.iter().all(is_fresh));
+            reads.units.retain(|_, unit| unit.files.iter().all(is_fresh));
             reads.compact();
         }
         reads.numbers = reads.files.iter().map(|(file, _)| file.clone()).zip(0..).collect();
@@ -58,8 +69,8 @@ impl Reads {
     fn compact(&mut self) {
         let old = std::mem::take(&mut self.files);
         let mut numbers: HashMap<u32, u32> = HashMap::new();
-        for files in self.units.values_mut() {
-            for number in files {
+        for unit in self.units.values_mut() {
+            for number in &mut unit.files {
                 let next = self.files.len() as u32;
                 let Some(file) = old.get(*number as usize) else { continue };
                 *number = *numbers.entry(*number).or_insert_with(|| {
@@ -72,13 +83,13 @@ impl Reads {
 
     /// The files that a unit includes, by path from the tree's root; `None` if it was not asked yet.
     pub fn get(&self, object: &str) -> Option<impl Iterator<Item = &str>> {
-        let numbers = self.units.get(object)?;
-        Some(
-            numbers
-                .iter()
-                .filter_map(|number| self.files.get(*number as usize))
-                .map(|(file, _)| file.as_str()),
-        )
+        let numbers = self.units.get(object)?.files.iter();
+        Some(numbers.filter_map(|number| self.files.get(*number as usize)).map(|(file, _)| file.as_str()))
+    }
+
+    /// The fingerprint of a unit's text; `None` if it has none or was not asked yet.
+    pub fn text(&self, object: &str) -> Option<&str> {
+        self.units.get(object)?.text.as_deref()
     }
 
     /// Whether it was asked.
@@ -97,7 +108,7 @@ impl Reads {
     }
 
     /// Takes what the compiler named, which may be by detours (`a/../b.h`).
-    pub fn insert(&mut self, object: &str, files: &[String]) {
+    pub fn insert(&mut self, object: &str, files: &[String], text: Option<String>) {
         let tree = self.place.1.clone();
         let mut number = |file: &String| {
             let path = if file.starts_with('/') { file.clone() } else { from_root("", file) };
@@ -109,8 +120,8 @@ impl Reads {
             self.numbers.insert(path, number);
             number
         };
-        let numbers = files.iter().map(&mut number).collect();
-        self.units.insert(object.to_owned(), numbers);
+        let files = files.iter().map(&mut number).collect();
+        self.units.insert(object.to_owned(), Known { files, text });
         self.is_changed = true;
     }
 

@@ -6,7 +6,8 @@
 //! - A path is looked for as the compiler does, for every list of folders (`-I`) that a unit of the kernel has, and an
 //!   edge that one list makes counts for all.
 //! - `#include MACRO` can only come to a file whose name is a word of some definition that leads to MACRO, in a folder
-//!   that another such definition names. So the file that holds the first gets edges to the headers of that name.
+//!   that another such definition names. So there are edges to all headers of that name, which need the file with the
+//!   first definition to be a part of the unit as well.
 //!   (Each tracepoint header defines `TRACE_SYSTEM`, from which include/trace/define_trace.h makes that header's
 //!   name, and `TRACE_INCLUDE_PATH` is the folder.)
 //! - A path that is not found beside the kernel's own headers may be a file that the build makes later. The unit is
@@ -15,15 +16,16 @@
 use crate::classify::runs_elsewhere;
 use crate::conditions::Facts;
 use crate::database::{Database, from_root};
-use crate::error::{CompileError, io_error};
-use crate::includes::{Include, definitions, includes, removals, words};
-use crate::macro_paths::{MacroPaths, macro_folder, path_part};
+use crate::error::CompileError;
+use crate::folders::Folders;
+use crate::includes::{Include, Needing, definitions, definitions_of, includes, removals, words};
+use crate::macro_paths::{MacroPaths, PathParts, path_part};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 /// How many units are looked at in one go.
 const CHUNK: usize = 400;
@@ -54,14 +56,15 @@ pub fn walk_all(tree: &Path, database: &Database) -> Result<(Walk, Others), Comp
         })
         .collect();
     let mut scanner = Scanner { tree, folders, facts, memo: RwLock::default() };
-    let mut macros = MacroPaths::default();
+    let mut macros = BTreeMap::new();
     loop {
         let walks: Vec<Walk> =
             tasks.par_iter().map(|(folders, roots)| scanner.walk(folders, roots, &macros)).collect();
-        let all = walks.into_iter().fold(Walk::default(), Walk::with);
+        let mut all = walks.into_iter().fold(Walk::default(), Walk::with);
         let unsure = scanner.unsure(&all.seen);
         let more = scanner.macro_paths(&all.seen);
         if more == macros && unsure.is_subset(&scanner.facts.unsure) {
+            all.definitions = scanner.definitions(&all);
             return Ok((all, others));
         }
         if !unsure.is_subset(&scanner.facts.unsure) {
@@ -147,87 +150,41 @@ impl Others {
     }
 }
 
-/// The names of all files, by folder.
-struct Folders(HashMap<String, HashSet<String>>);
-
-/// What lies at the root and holds nothing that a unit includes, beside links to other architectures.
-const PASSED_OVER: &[&str] = &["Documentation", "LICENSES", "samples"];
-
-impl Folders {
-    fn read(tree: &Path) -> Result<Self, CompileError> {
-        let found = Mutex::new(HashMap::new());
-        read_folder(tree, String::new(), &found)?;
-        Ok(Self(found.into_inner().unwrap_or_else(PoisonError::into_inner)))
-    }
-}
-
-impl Folders {
-    /// The headers by their names without `.h`.
-    fn headers(&self) -> HashMap<&[u8], Vec<String>> {
-        let mut headers: HashMap<&[u8], Vec<String>> = HashMap::new();
-        for (folder, files) in &self.0 {
-            for file in files {
-                if let Some(name) = file.strip_suffix(".h") {
-                    headers.entry(name.as_bytes()).or_default().push(from_root(folder, file));
-                }
-            }
-        }
-        headers
-    }
-}
-
-fn read_folder(
-    tree: &Path,
-    folder: String,
-    found: &Mutex<HashMap<String, HashSet<String>>>,
-) -> Result<(), CompileError> {
-    let path = tree.join(&folder);
-    let (mut files, mut folders) = (HashSet::new(), Vec::new());
-    for entry in fs::read_dir(&path).map_err(io_error("read", &path))? {
-        let entry = entry.map_err(io_error("read", &path))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let kind = entry.file_type().map_err(io_error("read", &path))?;
-        let is_folder = kind.is_dir() || (kind.is_symlink() && folder == "tools" && entry.path().is_dir());
-        if !is_folder {
-            files.insert(name);
-        } else if !PASSED_OVER.contains(&name.as_str()) {
-            folders.push(if folder.is_empty() { name } else { format!("{folder}/{name}") });
-        }
-    }
-    found.lock().unwrap_or_else(PoisonError::into_inner).insert(folder, files);
-    folders.into_par_iter().try_for_each(|folder| read_folder(tree, folder, found))
-}
-
 /// Reads each file once.
 struct Scanner<'a> {
     tree: &'a Path,
     folders: Folders,
     facts: Facts,
-    memo: RwLock<HashMap<String, Arc<[Include]>>>,
+    memo: RwLock<HashMap<String, Arc<[Needing<Include>]>>>,
 }
+
+/// What `#include MACRO` may come to, by the names that must be defined for it.
+type Macros = BTreeMap<Vec<String>, MacroPaths>;
 
 /// What one list of folders leads to.
 #[derive(Default)]
 pub struct Walk {
-    /// Files and what they may include.
-    pub edges: HashSet<(String, String)>,
+    /// Files and what they may include, with the names that must be defined for it.
+    pub edges: HashSet<(String, Needing<String>)>,
     /// All files.
     pub seen: HashSet<String>,
+    /// Of the names that some edge needs, which file defines which.
+    pub definitions: BTreeSet<(String, Needing<String>)>,
     /// Files with what they include and is not there; with nothing if they are not there themselves.
-    missing: HashSet<(String, String)>,
+    missing: HashSet<(String, Needing<String>)>,
 }
 
 impl Walk {
-    /// The files that may include what is not there yet. What one list of folders misses and another has is no file that
-    /// the build makes: this one is not compiled with the first list.
-    pub fn open(&self) -> HashSet<&str> {
-        let mut missing: HashSet<(&str, &str)> =
-            self.missing.iter().map(|(file, path)| (file.as_str(), path.as_str())).collect();
-        let files: HashSet<&str> = missing.iter().map(|(file, _)| *file).collect();
+    /// The files that may include what is not there yet, and what they need for that. What one list of folders misses
+    /// and another has is no file that the build makes: this one is not compiled with the first list.
+    pub fn open(&self) -> Vec<(&str, &[String])> {
+        let mut missing: HashSet<&(String, Needing<String>)> = self.missing.iter().collect();
+        let files: HashSet<&str> = missing.iter().map(|(file, _)| file.as_str()).collect();
         for (file, target) in self.edges.iter().filter(|(file, _)| files.contains(file.as_str())) {
-            missing.retain(|(from, path)| from != file || path.is_empty() || !target.ends_with(path));
+            let is_found = |path: &str| !path.is_empty() && target.what.ends_with(path);
+            missing.retain(|(from, path)| from != file || !is_found(&path.what));
         }
-        missing.into_iter().map(|(file, _)| file).collect()
+        missing.into_iter().map(|(file, path)| (file.as_str(), path.needs.as_slice())).collect()
     }
 
     fn with(mut self, other: Walk) -> Self {
@@ -248,42 +205,51 @@ impl Scanner<'_> {
         }
     }
 
-    fn scan(&self, path: &str) -> Arc<[Include]> {
+    fn scan(&self, path: &str) -> Arc<[Needing<Include>]> {
         let known = self.memo.read().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
         known.unwrap_or_else(|| {
             let text = fs::read(self.tree.join(path)).unwrap_or_default();
-            let found: Arc<[Include]> = includes(&text, &self.facts).into();
+            let found: Arc<[Needing<Include>]> = includes(&text, &self.facts).into();
             let mut memo = self.memo.write().unwrap_or_else(PoisonError::into_inner);
             memo.entry(path.to_owned()).or_insert(found).clone()
         })
     }
 
-    fn walk(&self, folders: &[String], roots: &[&str], macros: &MacroPaths) -> Walk {
+    fn walk(&self, folders: &[String], roots: &[&str], macros: &Macros) -> Walk {
         let mut walk = Walk::default();
-        let macro_folders = macros.folders_from(folders);
+        let macros: Vec<(&Vec<String>, &MacroPaths, HashSet<String>)> =
+            macros.iter().map(|(needs, paths)| (needs, paths, paths.folders_from(folders))).collect();
         let mut todo: Vec<String> = roots.iter().map(|&root| root.to_owned()).collect();
         walk.seen.extend(todo.iter().cloned());
         while let Some(file) = todo.pop() {
             if !self.is_file(&file) {
-                walk.missing.insert((file, String::new()));
+                walk.missing.insert((file, Needing { what: String::new(), needs: Vec::new() }));
                 continue;
             }
-            let Walk { edges, seen, missing } = &mut walk;
-            let mut reach = |target: String| {
-                if seen.insert(target.clone()) {
-                    todo.push(target.clone());
+            let Walk { edges, seen, missing, .. } = &mut walk;
+            let mut reach = |from: &str, what: String, needs: Vec<String>| {
+                if seen.insert(what.clone()) {
+                    todo.push(what.clone());
                 }
-                edges.insert((file.clone(), target));
+                edges.insert((from.to_owned(), Needing { what, needs }));
             };
             for include in self.scan(&file).iter() {
-                let found = self.resolve(&file, include, folders);
-                if let (true, Some(path)) = (found.is_empty() && may_be_made(&file), include.path()) {
-                    missing.insert((file.clone(), path.to_owned()));
+                let found = self.resolve(&file, &include.what, folders);
+                if let (true, Some(path)) = (found.is_empty() && may_be_made(&file), include.what.path()) {
+                    let path = Needing { what: path.to_owned(), needs: include.needs.clone() };
+                    missing.insert((file.clone(), path));
                 }
-                found.into_iter().for_each(&mut reach);
+                for target in found {
+                    reach(&file, target, include.needs.clone());
+                }
             }
-            let by_macro = macros.headers.get(&file).into_iter().flatten();
-            by_macro.filter(|path| macro_folders.contains(folder_of(path))).cloned().for_each(&mut reach);
+            for (needs, paths, folders) in &macros {
+                let targets = paths.headers.get(&file).into_iter().flatten();
+                for target in targets.filter(|path| folders.contains(folder_of(path))) {
+                    let needs: Vec<String> = needs.iter().cloned().chain([presence_of(&file)]).collect();
+                    paths.sites.iter().for_each(|site| reach(site, target.clone(), needs.clone()));
+                }
+            }
         }
         walk
     }
@@ -316,43 +282,74 @@ impl Scanner<'_> {
         files.par_iter().filter(|file| *file != AUTOCONF).flat_map_iter(own).collect()
     }
 
-    /// What `#include MACRO` may come to.
-    fn macro_paths(&self, files: &HashSet<String>) -> MacroPaths {
-        let mut paths = MacroPaths::default();
-        let mut names: HashSet<Vec<u8>> = HashSet::new();
+    /// Which files define the names that edges need.
+    fn definitions(&self, walk: &Walk) -> BTreeSet<(String, Needing<String>)> {
+        // Definitions may need names themselves, which only matters for names that are asked for.
+        let mut names: HashSet<String> =
+            walk.edges.iter().chain(&walk.missing).flat_map(|(_, target)| &target.needs).cloned().collect();
+        loop {
+            let in_file = |file: &String| -> Vec<(String, Needing<String>)> {
+                let text = fs::read(self.tree.join(file)).unwrap_or_default();
+                let found = definitions_of(&text, &names, &self.facts);
+                found.into_iter().map(|definition| (file.clone(), definition)).collect()
+            };
+            let mut found: BTreeSet<_> = walk.seen.par_iter().flat_map_iter(in_file).collect();
+            found.extend(names.iter().filter_map(|name| {
+                let file = present_file(name)?.to_owned();
+                Some((file, Needing { what: name.clone(), needs: Vec::new() }))
+            }));
+            let known = names.len();
+            names.extend(found.iter().flat_map(|(_, definition)| &definition.needs).cloned());
+            if names.len() == known {
+                return found;
+            }
+        }
+    }
+
+    /// What each `#include MACRO` may come to.
+    fn macro_paths(&self, files: &HashSet<String>) -> Macros {
+        let mut paths: BTreeMap<Vec<String>, (MacroPaths, HashSet<Vec<u8>>)> = BTreeMap::new();
         for (file, includes) in self.memo.read().unwrap_or_else(PoisonError::into_inner).iter() {
             for include in includes.iter() {
-                if let Include::Macro(text) = include {
-                    paths.from.insert(folder_of(file).to_owned());
+                if let Include::Macro(text) = &include.what {
+                    let (paths, names) = paths.entry(include.needs.clone()).or_default();
+                    paths.sites.insert(file.clone());
                     names.extend(words(text.as_bytes()).map(<[u8]>::to_vec));
                 }
             }
         }
-        if names.is_empty() {
-            return paths;
+        if paths.is_empty() {
+            return Macros::new();
         }
         let headers = self.folders.headers();
-        // Definitions lead to further macros, until there are no more.
-        loop {
-            let bodies = |file: &String| -> Vec<(String, Vec<u8>)> {
-                let text = fs::read(self.tree.join(file)).unwrap_or_default();
-                let wanted = definitions(&text).filter(|(name, _)| names.contains(*name));
-                wanted.filter_map(|(_, body)| Some((file.clone(), path_part(body)?))).collect()
-            };
-            let found: Vec<(String, Vec<u8>)> = files.par_iter().flat_map_iter(bodies).collect();
-            let known = names.len();
-            names.extend(found.iter().flat_map(|(_, body)| words(body)).map(<[u8]>::to_vec));
-            if names.len() != known {
-                continue;
-            }
-            for (file, body) in &found {
-                let targets = words(body).filter_map(|word| headers.get(word)).flatten();
-                paths.headers.entry(file.clone()).or_default().extend(targets.cloned());
-                paths.folders.extend(macro_folder(body));
-            }
-            return paths;
-        }
+        let all = self.path_parts(files);
+        let complete = |(needs, (paths, names))| (needs, all.complete(paths, names, &headers));
+        paths.into_iter().map(complete).collect()
     }
+
+    /// The definitions in all files that may be parts of paths.
+    fn path_parts(&self, files: &HashSet<String>) -> PathParts {
+        let of = |file: &String| -> Vec<(Vec<u8>, String, Vec<u8>)> {
+            let text = fs::read(self.tree.join(file)).unwrap_or_default();
+            let parts = definitions(&text)
+                .filter_map(|(name, body)| Some((name.to_vec(), file.clone(), path_part(body)?)));
+            parts.collect()
+        };
+        let mut parts = PathParts::default();
+        for (name, file, body) in files.par_iter().flat_map_iter(of).collect::<Vec<_>>() {
+            parts.0.entry(name).or_default().push((file, body));
+        }
+        parts
+    }
+}
+
+/// A name that no macro has, for edges that need another file to be a part of the unit.
+fn presence_of(file: &str) -> String {
+    format!("file {file}")
+}
+
+fn present_file(name: &str) -> Option<&str> {
+    name.strip_prefix("file ")
 }
 
 pub fn folder_of(path: &str) -> &str {
