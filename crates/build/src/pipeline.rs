@@ -153,7 +153,7 @@ impl<'a> Pipeline<'a> {
         let results = self.timed(Stage::Diff, |_| {
             let pairs: Vec<_> = outcome.units.iter().zip(matches).collect();
             let wanted = units::wanted(&outcome.units)?;
-            let compare = |(unit, matched)| units::compare(unit, matched, &wanted);
+            let compare = |(unit, matched)| units::compare(unit, matched, &wanted, outcome);
             pairs.into_par_iter().map(compare).collect::<Result<Vec<_>, BuildError>>()
         })?;
         if self.request.explain {
@@ -180,10 +180,18 @@ impl<'a> Pipeline<'a> {
             };
             self.report.notes.extend(unit.delta.notes.iter().map(note));
             self.report.notes.extend(unit.delta.updates.iter().flat_map(units::advice));
+            self.report.notes.extend(units::left(unit));
         }
         self.report.units = proven.iter().map(|unit| units::report(unit, &outcome.touched)).collect();
         if refusals.is_empty() && proven.iter().all(|unit| unit.delta.is_empty()) {
-            refusals.push(nothing_changes(&self.report.units, &self.report.patches));
+            let left = |unit: &ProvenUnit| {
+                let refusals = unit.delta.passed_over.clone();
+                refusals.into_iter().map(|refusal| refusal.at(&unit.source, None)).collect::<Vec<_>>()
+            };
+            refusals.extend(proven.iter().flat_map(left));
+            if refusals.is_empty() {
+                refusals.push(nothing_changes(&self.report.units, &self.report.patches));
+            }
         }
         if refusals.is_empty() { Ok(proven) } else { Err(Stop::Refused(refusals)) }
     }

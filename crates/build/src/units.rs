@@ -3,7 +3,7 @@
 use crate::error::BuildError;
 use crate::report::{FunctionReport, Note, NoteKind, Status, UnitReport};
 use kmend_compile::{CompiledUnit, Owner};
-use kmend_diff::{Delta, Fentry, FunctionChange, Reason, VariableUpdate};
+use kmend_diff::{Context, Delta, Fentry, FunctionChange, Reason, VariableUpdate};
 use kmend_kernel::{Image, ModuleTree};
 use kmend_link::{Locate, Location};
 use kmend_match::{Against, Matched, Outcome};
@@ -93,12 +93,19 @@ pub(crate) fn compare(
     unit: &CompiledUnit,
     matched: Matched,
     wanted: &BTreeSet<String>,
+    outcome: &kmend_compile::Outcome,
 ) -> Result<Compared, BuildError> {
     let source = unit.unit.source.clone();
     let original = parse(&source, &unit.original)?;
     let patched = parse(&source, &unit.patched)?;
-    let result = compare_code(unit, matched, &original, &patched, wanted);
-    let types = if result.as_ref().is_ok_and(|unit| unit.delta.is_empty()) {
+    let context = Context {
+        wanted: Some(wanted),
+        touched: (!touches_hidden_start(unit, outcome, &patched)).then_some(&outcome.touched),
+        built_in: unit.unit.owner == Owner::Vmlinux,
+    };
+    let result = compare_code(unit, matched, &original, &patched, context);
+    let is_same = |unit: &ProvenUnit| unit.delta.is_empty() && unit.delta.passed_over.is_empty();
+    let types = if result.as_ref().is_ok_and(is_same) {
         Changes::default()
     } else {
         let types = kmend_types::compare(&original, &patched);
@@ -109,17 +116,28 @@ pub(crate) fn compare(
     Ok(Compared { source, result, types, advice, accepted: kmend_types::accepted(&patched) })
 }
 
+/// Whether the patch touches an `__init` function of the unit that the compiler put into another one: that other one changes
+/// then by the author's hand.
+fn touches_hidden_start(unit: &CompiledUnit, outcome: &kmend_compile::Outcome, patched: &Object) -> bool {
+    let is_there = |name: &String| {
+        let mut functions = patched.symbols.iter().filter(|symbol| symbol.is_function());
+        functions.any(|symbol| kmend_diff::source_function(&symbol.name) == *name)
+    };
+    let touched = outcome.touched_start.get(&unit.unit.source);
+    touched.is_some_and(|names| !names.iter().all(is_there))
+}
+
 /// Compares code and data, and holds the result against the match.
 fn compare_code(
     unit: &CompiledUnit,
     matched: Matched,
     original: &Object,
     patched: &Object,
-    wanted: &BTreeSet<String>,
+    context: Context<'_>,
 ) -> UnitResult {
     let source = unit.unit.source.clone();
     let mut refusals = matched.refusals(&source);
-    match kmend_diff::compare_among(original, patched, Fentry::Required, wanted) {
+    match kmend_diff::compare_in(original, patched, Fentry::Required, context) {
         Err(more) => refusals.extend(more.into_iter().map(|refusal| placed(refusal, &source))),
         Ok(delta) => {
             refusals.extend(unproven(&delta, &matched, &source));
@@ -182,6 +200,15 @@ pub(crate) fn reasons(function: &FunctionChange, touched: &BTreeSet<String>) -> 
         reasons.push(Reason::Inlined { callees: touched.iter().cloned().collect() });
     }
     reasons
+}
+
+/// What to know of changed code that is left as it is.
+pub(crate) fn left(unit: &ProvenUnit) -> impl Iterator<Item = Note> {
+    unit.delta.passed_over.iter().map(|refusal| Note {
+        kind: NoteKind::Fact,
+        subject: unit.source.clone(),
+        text: format!("{} changes as well, and is left as it is: {}", refusal.subject, refusal.why),
+    })
 }
 
 /// What to know of an updated variable.

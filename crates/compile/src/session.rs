@@ -13,7 +13,7 @@ use crate::prepare::Prepared;
 use crate::reach::{Reached, Search, Steps};
 use crate::shadow::{Shadow, SharedShadow};
 use crate::target::{Progress, Target};
-use crate::touched::touched_functions;
+use crate::touched::{Touched, touched_functions};
 use kmend_refusal::{Code, Refusal};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,6 +77,8 @@ pub struct Outcome {
     /// The functions whose source the patches touch, by their names there. A hint that explains: a function that
     /// changed and is not among them changed because of one that is.
     pub touched: BTreeSet<String>,
+    /// Those of them that the source marks as `__init`, by the file's path.
+    pub touched_start: BTreeMap<String, BTreeSet<String>>,
     /// The lines of the patched files by their paths, each with the number that the compiler has for it. Where a patch
     /// adds lines, more than one has the same.
     pub lines: BTreeMap<String, Vec<(u32, Vec<u8>)>>,
@@ -142,11 +144,25 @@ pub fn patch_and_compile(
     }
     let compile = Compile { target, prepared, edits: &edits, shadow: &shadow, work: work.path() };
     let units = compile.all(&units, &more, progress)?;
-    let lines = edits.files.values().filter_map(|file| file.lines.as_deref());
-    let touched = lines.flat_map(touched_functions).collect();
+    let (touched, touched_start) = touched_by(&edits);
     let absent = absent.into_iter().map(|path| Note { file: Some(path), text: NOT_BUILT.to_owned() });
     let notes = edits.notes.iter().cloned().chain(notes).chain(absent).chain(elsewhere).collect();
-    Ok(Outcome { units, touched, lines: compiled_lines(&edits), notes, reach: reached.steps })
+    Ok(Outcome { units, touched, touched_start, lines: compiled_lines(&edits), notes, reach: reached.steps })
+}
+
+/// [`Outcome::touched`] and [`Outcome::touched_start`].
+fn touched_by(edits: &Edits) -> (BTreeSet<String>, BTreeMap<String, BTreeSet<String>>) {
+    let (mut touched, mut start) = (BTreeSet::new(), BTreeMap::new());
+    for (path, file) in &edits.files {
+        let functions = touched_functions(file.lines.as_deref().unwrap_or_default());
+        let is_start = |function: &&Touched| function.is_start;
+        start.insert(
+            path.clone(),
+            functions.iter().filter(is_start).map(|found| found.name.clone()).collect(),
+        );
+        touched.extend(functions.into_iter().map(|function| function.name));
+    }
+    (touched, start)
 }
 
 fn compiled_lines(edits: &Edits) -> BTreeMap<String, Vec<(u32, Vec<u8>)>> {

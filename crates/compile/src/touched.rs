@@ -13,8 +13,17 @@ use std::collections::BTreeSet;
 const SYSTEM_CALL_PREFIXES: &[&str] =
     &["__do_sys_", "__se_sys_", "__x64_sys_", "__ia32_sys_", "__do_compat_sys_", "__ia32_compat_sys_"];
 
+/// A function that a patch touches.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Touched {
+    /// Its name in the source.
+    pub name: String,
+    /// Whether it is marked as `__init`.
+    pub is_start: bool,
+}
+
 /// The functions whose bodies or heads hold added lines or lack removed ones, by their names in the source.
-pub fn touched_functions(lines: &[Line]) -> BTreeSet<String> {
+pub fn touched_functions(lines: &[Line]) -> BTreeSet<Touched> {
     let mut names = BTreeSet::new();
     let mut expected = 1;
     for (index, line) in lines.iter().enumerate() {
@@ -30,11 +39,17 @@ pub fn touched_functions(lines: &[Line]) -> BTreeSet<String> {
     names
 }
 
-/// The names of the function that a line belongs to.
-fn enclosing(lines: &[Line], index: usize) -> Vec<String> {
+/// The function that a line belongs to, under all its names.
+fn enclosing(lines: &[Line], index: usize) -> Vec<Touched> {
     let starts = |at: usize, with: u8| lines[at].bytes.first() == Some(&with);
     let Some(close) = (index..lines.len()).find(|&at| starts(at, b'}')) else { return Vec::new() };
-    let Some(open) = (0..close).rev().find(|&at| starts(at, b'{') || starts(at, b'}')) else {
+    // Some heads end with the brace.
+    let opens = |at: usize| {
+        let line = &lines[at].bytes;
+        let is_head = line.first().is_some_and(|&byte| byte.is_ascii_alphabetic() || byte == b'_');
+        starts(at, b'{') || (is_head && line.trim_ascii_end().ends_with(b"{"))
+    };
+    let Some(open) = (0..close).rev().find(|&at| opens(at) || starts(at, b'}')) else {
         return Vec::new();
     };
     if starts(open, b'}') || close <= open {
@@ -45,8 +60,10 @@ fn enclosing(lines: &[Line], index: usize) -> Vec<String> {
     if index < head_start {
         return Vec::new();
     }
-    let head: Vec<u8> = lines[head_start..open].iter().flat_map(|line| line.bytes.iter().copied()).collect();
-    function_names(&String::from_utf8_lossy(&head))
+    let head: Vec<u8> = lines[head_start..=open].iter().flat_map(|line| line.bytes.iter().copied()).collect();
+    let head = String::from_utf8_lossy(&head);
+    let is_start = head.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == "__init");
+    function_names(&head).into_iter().map(|name| Touched { name, is_start }).collect()
 }
 
 /// Whether a line cannot be part of the head that follows it.
@@ -82,7 +99,7 @@ mod tests {
     fn touch(change: impl Fn(&mut Vec<Line>)) -> Vec<String> {
         let mut lines = original_lines(SOURCE.as_bytes());
         change(&mut lines);
-        touched_functions(&lines).into_iter().collect()
+        touched_functions(&lines).into_iter().map(|function| function.name).collect()
     }
 
     #[test]
@@ -100,6 +117,14 @@ mod tests {
     #[test]
     fn a_removed_line_touches_its_function() {
         assert_eq!(touch(|lines| drop(lines.remove(12))), ["two"]);
+    }
+
+    #[test]
+    fn a_mark_and_a_brace_in_the_head_are_seen() {
+        let mut lines = original_lines(b"static int __init one(void) {\n\treturn 1;\n}\n");
+        lines[1].origin = None;
+        let one = Touched { name: "one".to_owned(), is_start: true };
+        assert_eq!(touched_functions(&lines), BTreeSet::from([one]));
     }
 
     #[test]

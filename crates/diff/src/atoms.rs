@@ -70,6 +70,8 @@ impl Atom {
 /// An object with its atoms.
 pub(crate) struct Unit<'a> {
     pub(crate) object: &'a Object,
+    /// Whether it is a part of the image, not of a module.
+    pub(crate) built_in: bool,
     pub(crate) atoms: Vec<Atom>,
     /// By section: its atoms in order of their start.
     by_section: Vec<Vec<AtomId>>,
@@ -88,10 +90,11 @@ pub(crate) struct IrregularSection {
 
 impl<'a> Unit<'a> {
     /// Cuts the object. Irregular tables are returned beside it, to be refused if they matter.
-    pub(crate) fn of(object: &'a Object) -> (Self, Vec<IrregularSection>) {
+    pub(crate) fn of(object: &'a Object, built_in: bool) -> (Self, Vec<IrregularSection>) {
         let treatments = object.sections.iter().map(|section| special::treatment(&section.name)).collect();
         let mut unit = Unit {
             object,
+            built_in,
             atoms: Vec::new(),
             by_section: vec![Vec::new(); object.sections.len()],
             treatments,

@@ -3,20 +3,30 @@
 use crate::atoms::{AtomId, AtomKind, IrregularSection, Unit};
 use crate::author::Requests;
 use crate::compare::{Comparison, Reason};
+use crate::gone::{self, PassedOver};
 use crate::marks::Marks;
 use crate::references::Target;
-use crate::special::{self, Registers, Treatment};
+use crate::special::{Registers, Treatment};
 use crate::update::{self, Update};
 use kmend_object::{Binding, SectionId};
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The variables to update, and everything about two units that a livepatch cannot do, whichever functions changed.
-pub(crate) fn changes(comparison: &Comparison<'_>, marks: &Marks) -> (Vec<Update>, Vec<Refusal>) {
+pub(crate) fn changes(
+    comparison: &Comparison<'_>,
+    marks: &Marks,
+    passed: &PassedOver,
+) -> (Vec<Update>, Vec<Refusal>) {
     let (mut updates, mut refusals) = (Vec::new(), Vec::new());
     for patched in comparison.patched.ids() {
         let Some(original) = comparison.pairing.original(patched) else { continue };
         let Some(reason) = comparison.difference(original, patched) else { continue };
+        let is_gone_too = passed.alone_use_original(comparison.original, original)
+            && passed.alone_use_patched(comparison.patched, patched);
+        if passed.has(patched) || is_gone_too {
+            continue;
+        }
         let is_variable = comparison.patched.atom(patched).kind == AtomKind::Variable;
         if is_variable && !matches!(reason, Reason::Size { .. }) {
             match update::plan(comparison, marks, original, patched) {
@@ -27,19 +37,15 @@ pub(crate) fn changes(comparison: &Comparison<'_>, marks: &Marks) -> (Vec<Update
             refusals.extend(refuse_pair(comparison.patched, patched, &reason));
         }
     }
-    refusals.extend(refuse_registrations(comparison));
+    refusals.extend(refuse_registrations(comparison, passed));
     (updates, refusals)
 }
 
 fn refuse_pair(unit: &Unit<'_>, id: AtomId, reason: &Reason) -> Option<Refusal> {
     let atom = unit.atom(id);
-    let section = unit.section_of(id);
     let name = unit.name(id);
     match atom.kind {
-        AtomKind::Function if special::is_start_code(&section.name) => {
-            let why = format!("it lies in {}, ran once and is gone ({reason})", section.name);
-            Some(Refusal::new(Code::ChangedInit, name, why))
-        }
+        AtomKind::Function if unit.is_gone(id) => Some(gone::refusal(unit, id, &reason.to_string())),
         AtomKind::Variable => {
             let Reason::Size { before, after } = reason else { return None };
             let is_global = unit.symbol_of(id).is_some_and(|symbol| symbol.binding != Binding::Local);
@@ -68,7 +74,7 @@ fn refuse_fixed(unit: &Unit<'_>, id: AtomId, why: &str) -> Refusal {
 }
 
 /// Compares what no name pairs in registering sections: the compiler numbers many of them.
-fn refuse_registrations(comparison: &Comparison<'_>) -> Vec<Refusal> {
+fn refuse_registrations(comparison: &Comparison<'_>, passed: &PassedOver) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     let mut left: BTreeMap<String, Vec<AtomId>> = BTreeMap::new();
     let requests = comparison.requests;
@@ -87,10 +93,12 @@ fn refuse_registrations(comparison: &Comparison<'_>) -> Vec<Refusal> {
             Some(at) => {
                 candidates.remove(at);
             }
+            None if passed.alone_use_patched(comparison.patched, id) => {}
             None => refusals.push(refuse_fixed(comparison.patched, id, "it is new")),
         }
     }
-    for id in left.into_values().flatten() {
+    let is_missed = |id: &AtomId| !passed.alone_use_original(comparison.original, *id);
+    for id in left.into_values().flatten().filter(is_missed) {
         refusals.push(refuse_fixed(comparison.original, id, "it is gone"));
     }
     refusals

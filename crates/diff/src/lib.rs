@@ -20,6 +20,7 @@ mod author;
 mod checks;
 mod compare;
 mod extract;
+mod gone;
 mod marks;
 mod names;
 mod pair;
@@ -38,6 +39,7 @@ use atoms::{AtomId, AtomKind, Unit};
 use author::Requests;
 use compare::Comparison;
 use extract::Extracted;
+use gone::PassedOver;
 use kmend_object::{Binding, Object, SymbolId};
 use kmend_refusal::{Code, Refusal};
 use serde::Serialize;
@@ -61,6 +63,9 @@ pub struct Delta {
     pub update_table: Option<SymbolId>,
     /// What a reader should know.
     pub notes: Vec<String>,
+    /// Changes of code that no livepatch reaches any more and that the author did not make: what would be said of them if
+    /// nothing else changed.
+    pub passed_over: Vec<Refusal>,
     /// All that is kept.
     pub extract: Extract,
 }
@@ -105,6 +110,18 @@ pub struct Sides {
     pub patched: SymbolId,
 }
 
+/// What the two objects of a unit do not tell.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Context<'a> {
+    /// Symbols that other units of the same patch refer to: new global functions and variables among them go along.
+    pub wanted: Option<&'a BTreeSet<String>>,
+    /// The functions whose source the patch touches, if that is known. A changed `__init` function is refused if it may
+    /// be one of them, and else passed over.
+    pub touched: Option<&'a BTreeSet<String>>,
+    /// Whether the unit is a part of the image: then its `__exit` code never runs.
+    pub built_in: bool,
+}
+
 impl Delta {
     /// Whether the two objects do the same.
     pub fn is_empty(&self) -> bool {
@@ -129,7 +146,7 @@ pub fn base_name(symbol: &str) -> String {
 
 /// The functions that differ, whether or not a livepatch can hold the change: to explain a refusal.
 pub fn changed(original: &Object, patched: &Object) -> Vec<FunctionChange> {
-    let (original, patched) = (Unit::of(original).0, Unit::of(patched).0);
+    let (original, patched) = (Unit::of(original, false).0, Unit::of(patched, false).0);
     let pairing = pair::pair(&original, &patched);
     let requests = Requests::of(&patched, &pairing);
     let comparison =
@@ -141,33 +158,36 @@ pub fn changed(original: &Object, patched: &Object) -> Vec<FunctionChange> {
 
 /// Compares two objects. All the reasons against a livepatch are returned, not the first.
 pub fn compare(original: &Object, patched: &Object, fentry: Fentry) -> Result<Delta, Vec<Refusal>> {
-    compare_among(original, patched, fentry, &BTreeSet::new())
+    compare_in(original, patched, fentry, Context::default())
 }
 
-/// Compares two objects of one unit among others: new functions and variables that are global and `wanted` go along,
-/// as another unit refers to them.
-pub fn compare_among(
+/// Compares two objects of a unit whose place in the kernel and in the patch is known.
+pub fn compare_in(
     original: &Object,
     patched: &Object,
     fentry: Fentry,
-    wanted: &BTreeSet<String>,
+    context: Context<'_>,
 ) -> Result<Delta, Vec<Refusal>> {
     require_function_sections(original).and_then(|()| require_function_sections(patched))?;
-    let (original, _) = Unit::of(original);
-    let (patched, irregular) = Unit::of(patched);
+    let (original, _) = Unit::of(original, context.built_in);
+    let (patched, irregular) = Unit::of(patched, context.built_in);
     let pairing = pair::pair(&original, &patched);
     let requests = Requests::of(&patched, &pairing);
     let comparison =
         Comparison { original: &original, patched: &patched, pairing: &pairing, requests: &requests };
     let (marks, mut refusals) = marks::mark(&comparison, fentry);
-    let (updates, more) = checks::changes(&comparison, &marks);
+    let passed = PassedOver::of(&comparison, context.touched);
+    let (updates, more) = checks::changes(&comparison, &marks, &passed);
     refusals.extend(more);
     refusals.extend(requests.refusals.iter().cloned());
     let called_back = requests.callbacks.iter().map(|&(_, id)| id);
     let is_wanted = |id: &AtomId| {
         let symbol = patched.symbol_of(*id);
         pairing.original(*id).is_none()
-            && symbol.is_some_and(|symbol| symbol.binding != Binding::Local && wanted.contains(&symbol.name))
+            && symbol.is_some_and(|symbol| {
+                let is_wanted = context.wanted.is_some_and(|wanted| wanted.contains(&symbol.name));
+                symbol.binding != Binding::Local && is_wanted
+            })
     };
     let needed = called_back.chain(updates.iter().flat_map(Update::needs));
     let new = needed.chain(patched.ids().filter(is_wanted));
@@ -199,7 +219,8 @@ pub fn compare_among(
         pins: update.needs().next().is_some(),
     });
     let updates = updates.collect();
-    Ok(Delta { functions, variables, callbacks, updates, update_table, notes, extract })
+    let passed_over = passed.refusals;
+    Ok(Delta { functions, variables, callbacks, updates, update_table, notes, passed_over, extract })
 }
 
 impl Comparison<'_> {

@@ -7,7 +7,6 @@
 use crate::atoms::{AtomId, AtomKind, Unit};
 use crate::compare::{Comparison, Reason};
 use crate::references::Target;
-use crate::special;
 use kmend_object::Binding;
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +44,7 @@ pub(crate) fn mark(comparison: &Comparison<'_>, fentry: Fentry) -> (Marks, Vec<R
     let patched = comparison.patched;
     let mut marks = Marks::default();
     for id in patched.ids().filter(|&id| patched.atom(id).kind == AtomKind::Function) {
-        if special::is_start_code(&patched.section_of(id).name) {
+        if patched.is_gone(id) {
             continue;
         }
         let reason = comparison.pairing.original(id).and_then(|original| comparison.difference(original, id));
@@ -56,12 +55,13 @@ pub(crate) fn mark(comparison: &Comparison<'_>, fentry: Fentry) -> (Marks, Vec<R
     if fentry == Fentry::IfUsed && !patched.ids().any(|id| has_fentry(patched, id)) {
         return (marks, Vec::new());
     }
-    let refusals = carry(patched, &mut marks);
+    let refusals = carry(comparison, &mut marks);
     (marks, refusals)
 }
 
 /// Marks the callers of changed functions without an ftrace entry, as far up as it takes.
-fn carry(unit: &Unit<'_>, marks: &mut Marks) -> Vec<Refusal> {
+fn carry(comparison: &Comparison<'_>, marks: &mut Marks) -> Vec<Refusal> {
+    let unit = comparison.patched;
     let mut refusals = Vec::new();
     let mut waiting: Vec<AtomId> = marks.changed.keys().copied().collect();
     while let Some(id) = waiting.pop() {
@@ -106,6 +106,8 @@ fn callers(unit: &Unit<'_>, id: AtomId) -> Result<BTreeSet<AtomId>, String> {
             }
         }
     }
+    // What has run for the last time calls nothing any more.
+    callers.retain(|&caller| !unit.is_gone(caller));
     if callers.is_empty() { Err("nothing in its unit calls it".into()) } else { Ok(callers) }
 }
 

@@ -187,7 +187,7 @@ impl Selector<'_> {
         let treatment = self.patched.treatments[target.section.index()];
         let (name, user) = (self.patched.name(id), self.patched.name(source));
         match target.kind {
-            AtomKind::Function if special::is_start_code(&section.name) => {
+            AtomKind::Function if self.patched.is_gone(id) => {
                 let why = format!(
                     "{user} needs it, and it lies in {}, which is freed after the start",
                     section.name

@@ -1,9 +1,10 @@
 //! What the differ says of small C sources, compiled here with the machine's gcc.
 
-use kmend_diff::{Delta, Fentry, Moment, Reason, Reference};
+use kmend_diff::{Context, Delta, Fentry, Moment, Reason, Reference};
 use kmend_object::{Object, SymbolKind, elf};
 use kmend_process::Command;
 use kmend_refusal::{Code, Refusal};
+use std::collections::BTreeSet;
 use std::fs;
 
 /// The options that shape the kernel's code, as far as they matter here.
@@ -283,6 +284,57 @@ fn renumbered_clones_are_not_changes() {
 fn code_that_ran_at_the_start_is_refused() {
     let source = "int ext(int); __attribute__((section(\".init.text\"))) int start(void) { return ext(5); }";
     assert_eq!(codes(diff(source, &source.replace("ext(5)", "ext(6)"))), [Code::ChangedInit]);
+}
+
+/// Compares two units of the image, of whose functions a patch touches these.
+fn diff_in_image(original: &str, patched: &str, touched: &[&str]) -> Result<Delta, Vec<Refusal>> {
+    let touched: BTreeSet<String> = touched.iter().map(|&name| name.to_owned()).collect();
+    let context = Context { touched: Some(&touched), built_in: true, wanted: None };
+    kmend_diff::compare_in(&object(original), &object(patched), Fentry::Required, context)
+}
+
+const START: &str = "__attribute__((section(\".init.text\")))";
+const END: &str = "__attribute__((section(\".exit.text\"), no_instrument_function))";
+
+#[test]
+fn code_of_the_start_that_nobody_touched_is_passed_over() {
+    let source = format!(
+        "int ext(int *);
+         static inline int twice(int x) {{ return 2 * x; }}
+         static int table[2] __attribute__((section(\".init.data\"))) = {{ 4, 5 }};
+         {START} int start(int x) {{ return ext(table) + twice(x); }}
+         int later(int x) {{ return twice(x); }}"
+    );
+    let patched = source.replace("2 * x", "3 * x").replace("table[2]", "table[3]");
+    let delta = diff_in_image(&source, &patched, &["twice"]).unwrap();
+    assert_eq!(functions(&delta), ["later"]);
+    assert!(
+        matches!(delta.passed_over.as_slice(), [one] if one.subject == "start"),
+        "{:?}",
+        delta.passed_over
+    );
+    let touched = BTreeSet::from(["twice".to_owned()]);
+    let context = Context { touched: Some(&touched), ..Context::default() };
+    let of_module =
+        kmend_diff::compare_in(&object(&source), &object(&patched), Fentry::Required, context).unwrap();
+    assert!(of_module.passed_over[0].why.contains("when the module is loaded"));
+    assert_eq!(codes(diff_in_image(&source, &patched, &["start"])), [Code::ChangedInit; 2]);
+    assert_eq!(codes(diff(&source, &patched)), [Code::ChangedInit; 2]);
+    let registered = "int *entry __attribute__((section(\".initcall6.init\"))) = table;";
+    let (source, patched) = (source + registered, patched + registered);
+    assert_eq!(codes(diff_in_image(&source, &patched, &["twice"])), [Code::ChangedInit], "the table");
+}
+
+#[test]
+fn code_that_still_runs_is_never_passed_over() {
+    let source =
+        format!("int ext(int); int one(int x) {{ return ext(x); }} {END} int end(void) {{ return ext(1); }}");
+    let moved = source.replace("int one", &format!("{START} int one")).replace("ext(x)", "ext(x + 1)");
+    assert_eq!(codes(diff_in_image(&source, &moved, &[])), [Code::ChangedInit]);
+    let ended = source.replace("ext(1)", "ext(2)").replace("ext(x)", "ext(x + 1)");
+    let delta = diff_in_image(&source, &ended, &["end", "one"]).unwrap();
+    assert_eq!((functions(&delta), delta.passed_over.len()), (vec!["one".to_owned()], 1));
+    assert_eq!(codes(diff(&source, &ended)), [Code::NoFentry], "the end of a module");
 }
 
 #[test]
