@@ -62,10 +62,14 @@ pub(crate) fn mark(comparison: &Comparison<'_>, fentry: Fentry) -> (Marks, Vec<R
 /// Marks the callers of changed functions without an ftrace entry, as far up as it takes.
 fn carry(comparison: &Comparison<'_>, marks: &mut Marks) -> Vec<Refusal> {
     let unit = comparison.patched;
+    let original_has = |id| {
+        let original = comparison.pairing.original(id);
+        original.is_none_or(|original| has_fentry(comparison.original, original))
+    };
     let mut refusals = Vec::new();
     let mut waiting: Vec<AtomId> = marks.changed.keys().copied().collect();
     while let Some(id) = waiting.pop() {
-        if has_fentry(unit, id) || marks.carried.contains(&id) {
+        if (has_fentry(unit, id) && original_has(id)) || marks.carried.contains(&id) {
             continue;
         }
         match callers(unit, id) {

@@ -85,10 +85,16 @@ fn by_name(original: &Unit<'_>, patched: &Unit<'_>, pairing: &mut Pairing) {
     for (name, id) in originals {
         if let (Some(id), Some(Some(partner))) = (id, patches.get(&name))
             && original.atom(id).kind == patched.atom(*partner).kind
+            && !comes_back(original, id, patched, *partner)
         {
             pairing.add(id, *partner);
         }
     }
+}
+
+/// Whether it was `__init` code and is not any more: what runs then is not in the kernel, where the original is gone.
+fn comes_back(original: &Unit<'_>, id: AtomId, patched: &Unit<'_>, partner: AtomId) -> bool {
+    original.is_gone(id) && !patched.is_gone(partner)
 }
 
 type Group = (Vec<AtomId>, Vec<AtomId>);
@@ -122,12 +128,16 @@ fn pair_functions(
     let mut unmatched = Vec::new();
     for &id in patches {
         let print = fingerprint(patched, id, FINGERPRINT_DEPTH);
-        match left.iter().position(|&index| prints[index] == print) {
+        let is_it =
+            |index: usize| prints[index] == print && !comes_back(original, originals[index], patched, id);
+        match left.iter().position(|&index| is_it(index)) {
             Some(at) => pairing.add(originals[left.remove(at)], id),
             None => unmatched.push(id),
         }
     }
-    if let ([index], [id]) = (left.as_slice(), unmatched.as_slice()) {
+    if let ([index], [id]) = (left.as_slice(), unmatched.as_slice())
+        && !comes_back(original, originals[*index], patched, *id)
+    {
         pairing.add(originals[*index], *id);
     }
 }

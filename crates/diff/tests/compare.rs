@@ -338,6 +338,19 @@ fn code_that_still_runs_is_never_passed_over() {
 }
 
 #[test]
+fn code_of_the_start_that_runs_later_is_new() {
+    let source = format!(
+        "int ext(int); {START} int once(int x) {{ return ext(x); }} int later(int x) {{ return x; }}"
+    );
+    let patched =
+        source.replace(START, "__attribute__((noinline))").replace("return x;", "return once(x) + 1;");
+    assert_eq!(functions(&diff_in_image(&source, &patched, &["once", "later"]).unwrap()), ["+once", "later"]);
+    let source = format!("int ext(int); {END} int once(int x) {{ return ext(x); }}");
+    let patched = source.replace(END, "").replace("ext(x)", "ext(x + 1)");
+    assert_eq!(codes(diff(&source, &patched)), [Code::NoFentry], "its original has no ftrace entry");
+}
+
+#[test]
 fn a_function_without_fentry_is_refused() {
     let source = "int ext(int); int traced(int x) { return ext(x); }
         __attribute__((no_instrument_function)) int f(int x) { return ext(x + 1); }";
