@@ -3,7 +3,6 @@
 //! `.kmend.callbacks.KIND` holds pointers to functions; the other sections hold texts, each with a NUL behind it.
 
 use crate::atoms::{AtomId, AtomKind, Unit};
-use crate::names;
 use crate::pair::Pairing;
 use crate::references::{self, Target};
 use kmend_object::{SymbolId, elf};
@@ -112,8 +111,8 @@ impl Requests {
 
     /// Whether the author takes an atom for unchanged.
     pub(crate) fn ignores(&self, unit: &Unit<'_>, id: AtomId) -> bool {
-        let is_function = unit.atom(id).kind == AtomKind::Function;
-        is_function && self.functions.contains(&names::root(&unit.name(id)))
+        let is_function = !self.functions.is_empty() && unit.atom(id).kind == AtomKind::Function;
+        is_function && unit.source_names(id).iter().any(|name| self.functions.contains(name))
             || self.sections.contains(&unit.section_of(id).name)
     }
 
@@ -126,7 +125,7 @@ impl Requests {
     pub(crate) fn idle<'a>(&'a self, units: [&'a Unit<'a>; 2]) -> impl Iterator<Item = String> + 'a {
         let function = move |name: &&String| {
             let is_it = |unit: &Unit<'_>, id| {
-                unit.atom(id).kind == AtomKind::Function && names::root(&unit.name(id)) == **name
+                unit.atom(id).kind == AtomKind::Function && unit.source_names(id).contains(name)
             };
             !units.iter().any(|unit| unit.ids().any(|id| is_it(unit, id)))
         };

@@ -121,7 +121,7 @@ impl Comparison<'_> {
         ignored
             .filter_map(|(original, id)| {
                 let reason = self.differ(original, id, &mut Assumed::new())?;
-                let name = self.patched.name(id);
+                let name = self.patched.source_name(id);
                 Some(format!("{name} changes ({reason}) and stays as it is, because the patch says so"))
             })
             .collect()

@@ -7,7 +7,6 @@
 
 use crate::atoms::{AtomId, AtomKind, Unit};
 use crate::compare::Comparison;
-use crate::names;
 use crate::references::Target;
 use crate::special;
 use kmend_refusal::{Code, Refusal};
@@ -34,7 +33,8 @@ impl PassedOver {
             let Some(partner) = pairing.original(id).filter(|&partner| original.is_gone(partner)) else {
                 continue;
             };
-            let is_own = touched.is_none_or(|touched| touched.contains(&names::root(&patched.name(id))));
+            let is_own = touched
+                .is_none_or(|touched| patched.source_names(id).iter().any(|name| touched.contains(name)));
             let never_runs = patched.is_gone(id) && !special::is_start_code(&patched.section_of(id).name);
             let is_ignored = requests.ignores(patched, id);
             if !patched.is_gone(id) || (is_own && !never_runs && !is_ignored) {
@@ -75,7 +75,7 @@ pub(crate) fn refusal(unit: &Unit<'_>, id: AtomId, reason: &str) -> Refusal {
         (true, true) => "it is __init code, which has run and is gone",
         (true, false) => "it is __init code of a module: it runs as it was when the module is loaded",
     };
-    Refusal::new(Code::ChangedInit, unit.name(id), format!("{why} ({reason})"))
+    Refusal::new(Code::ChangedInit, unit.source_name(id), format!("{why} ({reason})"))
 }
 
 fn alone_use(unit: &Unit<'_>, functions: &HashSet<AtomId>, id: AtomId, depth: usize) -> bool {
@@ -96,7 +96,7 @@ impl Unit<'_> {
     /// Whether it is code that is freed after the start, or never runs.
     pub(crate) fn is_gone(&self, id: AtomId) -> bool {
         let section = &self.section_of(id).name;
-        special::is_start_code(section) || (self.built_in && section.starts_with(".exit.text"))
+        special::is_start_code(section) || (self.built_in && section.starts_with(special::EXIT_CODE))
     }
 
     /// Whether it is data that is freed with such code.

@@ -5,6 +5,9 @@
 //! nothing. What is left without them is the base name; things of one base name are told apart by content
 //! and by who refers to them.
 
+use crate::atoms::{AtomId, Unit};
+use kmend_object::{Binding, SymbolId};
+
 /// What is generated from source text that has no name of its own. Its identity is its content.
 const CONTENT_ONLY: &[&str] = &["__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "CSWTCH", "switch.table"];
 
@@ -64,6 +67,27 @@ pub(crate) fn is_content_only(name: &str) -> bool {
     base.starts_with(ASSEMBLER_LOCAL)
         || CONTENT_ONLY.contains(&base.as_str())
         || base.starts_with("switch.table.")
+}
+
+impl Unit<'_> {
+    /// All names of a function in the source: `module_init()` gives a static one another name, `init_module`, which is
+    /// global. Those of one file come first.
+    pub(crate) fn source_names(&self, id: AtomId) -> Vec<String> {
+        let object = self.object;
+        let is_name = |symbol: &SymbolId| {
+            self.atom_of_symbol(*symbol) == Some(id)
+                && object.symbol(*symbol).is_function()
+                && object.symbol(*symbol).value == self.atom(id).origin
+        };
+        let mut symbols: Vec<SymbolId> = object.symbol_ids().filter(is_name).collect();
+        symbols.sort_by_key(|&symbol| object.symbol(symbol).binding != Binding::Local);
+        symbols.into_iter().map(|symbol| root(&object.symbol(symbol).name)).collect()
+    }
+
+    /// A function's name in the source.
+    pub(crate) fn source_name(&self, id: AtomId) -> String {
+        self.source_names(id).into_iter().next().unwrap_or_else(|| self.name(id))
+    }
 }
 
 #[cfg(test)]

@@ -176,6 +176,9 @@ pub(crate) fn treatment(name: &str) -> Treatment {
     TABLE.iter().find(fits).map_or(Treatment::Unknown, |row| row.treatment)
 }
 
+/// Where the code for a module's unload lies (include/linux/init.h: `__exit`, which implies notrace).
+pub(crate) const EXIT_CODE: &str = ".exit.text";
+
 /// Whether code in it ran once and is gone.
 pub(crate) fn is_start_code(name: &str) -> bool {
     name.starts_with(".init.text") || name.starts_with(".meminit.text")
