@@ -7,6 +7,7 @@
 use crate::atoms::{AtomId, AtomKind, Unit};
 use crate::compare::{Comparison, Reason};
 use crate::references::Target;
+use crate::special;
 use kmend_object::Binding;
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,10 +84,15 @@ fn carry(comparison: &Comparison<'_>, marks: &mut Marks) -> Vec<Refusal> {
                 }
             }
             Err(obstacle) => {
-                let why = format!(
-                    "the compiler put no call of __fentry__ at its entry, so ftrace cannot redirect it, and {obstacle}"
-                );
-                refusals.push(Refusal::new(Code::NoFentry, unit.name(id), why));
+                let why = if unit.section_of(id).name.starts_with(special::EXIT_CODE) {
+                    "it is __exit code, which is notrace: the old one runs when the module is unloaded"
+                        .to_owned()
+                } else {
+                    format!(
+                        "the compiler put no call of __fentry__ at its entry, so ftrace cannot redirect it, and {obstacle}"
+                    )
+                };
+                refusals.push(Refusal::new(Code::NoFentry, unit.source_name(id), why));
             }
         }
     }

@@ -338,6 +338,26 @@ fn code_that_still_runs_is_never_passed_over() {
 }
 
 #[test]
+fn the_functions_of_a_module_answer_to_their_names_in_the_source() {
+    let source = format!(
+        "int ext(int); int later(int x) {{ return ext(x); }}
+         static {START} int foo_init(void) {{ return ext(1); }}
+         int init_module(void) __attribute__((alias(\"foo_init\")));
+         static {END} void foo_exit(void) {{ ext(2); }}
+         void cleanup_module(void) __attribute__((alias(\"foo_exit\")));"
+    );
+    let patched =
+        source.replace("ext(1)", "ext(5)").replace("ext(2)", "ext(6)").replace("ext(x)", "ext(x + 1)");
+    let touched = BTreeSet::from(["foo_init".to_owned()]);
+    let context = Context { touched: Some(&touched), ..Context::default() };
+    let refusals = kmend_diff::compare_in(&object(&source), &object(&patched), Fentry::Required, context);
+    let subjects: Vec<String> = refusals.unwrap_err().into_iter().map(|refusal| refusal.subject).collect();
+    assert_eq!(subjects, ["foo_init", "foo_exit"]);
+    let ignored = ["foo_init", "foo_exit"].map(|name| note(".kmend.ignore.functions", name)).concat();
+    assert_eq!(functions(&diff(&source, &(patched + &ignored)).unwrap()), ["later"]);
+}
+
+#[test]
 fn code_of_the_start_that_runs_later_is_new() {
     let source = format!(
         "int ext(int); {START} int once(int x) {{ return ext(x); }} int later(int x) {{ return x; }}"

@@ -100,7 +100,7 @@ codes! {
     // 04xx: the differ.
     ChangedData = "0401", Refusal, "changed static data", "KMEND_UPDATE_DATA() exchanges it where it lives; or change it from code, in a callback or at each use";
     ChangedInit = "0402", Refusal, "changed __init code", "make the change in code that runs later; or, if the rest is good without it, KMEND_IGNORE_FUNCTION()";
-    NoFentry = "0403", Refusal, "function without an ftrace entry", "it is notrace or noinstr: patch its callers instead";
+    NoFentry = "0403", Refusal, "function without an ftrace entry", "it is notrace, noinstr or __exit: patch its callers, or keep the old one by KMEND_IGNORE_FUNCTION()";
     ModuleStaticKey = "0404", Refusal, "static key of a module", "use static_key_enabled() in the patched function instead of the jump label";
     ModuleStaticCall = "0405", Refusal, "static call of a module", "call through an ordinary function pointer instead";
     UnknownSection = "0406", Refusal, "unknown section refers to a changed function", "kmend does not know how to carry this section over; please report it with the section's name";
