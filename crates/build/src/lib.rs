@@ -10,6 +10,7 @@
 mod error;
 mod explain;
 mod pipeline;
+mod publish;
 mod report;
 mod types;
 mod units;

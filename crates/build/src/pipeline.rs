@@ -1,7 +1,8 @@
 //! The stages in their order.
 
-use crate::error::{BuildError, io_error};
+use crate::error::BuildError;
 use crate::explain;
+use crate::publish::{check_output, publish};
 use crate::report::{
     KernelReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SCHEMA, SymbolReport,
     UnitReport,
@@ -17,7 +18,6 @@ use kmend_refusal::{Code, Refusal};
 use kmend_store::Kernel;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -59,7 +59,8 @@ impl<'a> Pipeline<'a> {
             }
             Err(Stop::Failed(error)) => return Err(error),
         };
-        self.publish(bytes.as_deref())
+        let (module, json) = publish(&self.request.output, &self.report, bytes.as_deref())?;
+        Ok(Built { report: self.report, explanation: self.explanation, module, json, times: self.times })
     }
 
     fn stages(&mut self) -> Result<Vec<u8>, Stop> {
@@ -264,31 +265,6 @@ impl<'a> Pipeline<'a> {
         });
     }
 
-    /// Writes the module and the report, each complete or not at all.
-    fn publish(self, module: Option<&[u8]>) -> Result<Built, BuildError> {
-        let output = &self.request.output;
-        fs::create_dir_all(output).map_err(io_error("create", output))?;
-        let file = output.join(format!("livepatch-{}.ko", self.report.name));
-        let json = output.join(format!("{}.json", self.report.name));
-        match module {
-            Some(bytes) => write_whole(&file, bytes)?,
-            // A module of an earlier build would be taken for the result of this one.
-            None => remove_if_there(&file)?,
-        }
-        let mut text = serde_json::to_vec_pretty(&self.report)
-            .map_err(std::io::Error::other)
-            .map_err(io_error("write", &json))?;
-        text.push(b'\n');
-        write_whole(&json, &text)?;
-        Ok(Built {
-            report: self.report,
-            explanation: self.explanation,
-            module: module.map(|_| file),
-            json,
-            times: self.times,
-        })
-    }
-
     /// Runs a stage, tells of its begin and end, and keeps its time.
     fn timed<T>(&mut self, stage: Stage, run: impl FnOnce(&(dyn Fn(&str) + Sync)) -> T) -> T {
         let events = self.events;
@@ -329,12 +305,6 @@ fn check_architecture() -> Result<(), Stop> {
     }
     let why = "kmend runs its compilers on this machine, which is not x86-64";
     Err(Stop::Refused(vec![Refusal::new(Code::Architecture, std::env::consts::ARCH, why)]))
-}
-
-/// Makes sure that the module can be written.
-fn check_output(output: &Path) -> Result<(), BuildError> {
-    fs::create_dir_all(output).map_err(io_error("create", output))?;
-    tempfile::NamedTempFile::new_in(output).map(drop).map_err(io_error("write into", output))
 }
 
 /// What the compile stage is asked for a kernel of the cache.
@@ -402,20 +372,4 @@ fn name(request: &Request<'_>) -> String {
 
 fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}
-
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io_error("write", path))?;
-    std::io::Write::write_all(&mut file, bytes).map_err(io_error("write", path))?;
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(io_error("write", path))?;
-    file.persist(path).map_err(|error| io_error("write", path)(error.error))?;
-    Ok(())
-}
-
-fn remove_if_there(path: &Path) -> Result<(), BuildError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(io_error("remove", path)(error)),
-        _ => Ok(()),
-    }
 }
