@@ -19,6 +19,7 @@ mod atoms;
 mod author;
 mod checks;
 mod compare;
+mod cut;
 mod extract;
 mod gone;
 mod marks;
