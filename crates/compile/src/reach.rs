@@ -59,6 +59,9 @@ pub struct Search<'a> {
     pub progress: Progress<'a>,
 }
 
+/// After how many units what was learned of them is kept.
+const AT_ONCE: usize = 256;
+
 /// The fingerprint of a unit's text, and the files read for it.
 type Text = (Option<String>, Vec<String>);
 
@@ -129,7 +132,13 @@ impl Search<'_> {
     /// Asks the compiler about those of the units that were not asked about before.
     fn learn(&self, units: &[&Unit], reads: &mut Reads) -> Result<(), CompileError> {
         let unknown: Vec<&Unit> = units.iter().copied().filter(|unit| !reads.knows(&unit.object)).collect();
-        let mut failed = self.ask(&unknown, reads)?;
+        let estimate = Estimate::new("preprocessed", unknown.len(), self.progress);
+        let mut failed = Vec::new();
+        for some in unknown.chunks(AT_ONCE) {
+            failed.extend(self.ask(some, reads, &estimate)?);
+            // Whoever is ended on the way need not begin anew.
+            reads.write();
+        }
         let missing: Vec<&Unit> =
             failed.iter().filter(|(_, words)| misses_a_file(words)).map(|(unit, _)| *unit).collect();
         if !missing.is_empty() {
@@ -137,7 +146,8 @@ impl Search<'_> {
             // Some of them may be out of reach; the others are there then.
             let _ = self.prepared.generate_for(&missing);
             self.shadow.write().refresh()?;
-            failed = self.ask(&missing, reads)?;
+            failed =
+                self.ask(&missing, reads, &Estimate::new("preprocessed", missing.len(), self.progress))?;
         }
         for (unit, _) in &failed {
             reads.insert_broken(&unit.object);
@@ -176,8 +186,8 @@ impl Search<'_> {
         &self,
         units: &[&'u Unit],
         reads: &mut Reads,
+        estimate: &Estimate<'_>,
     ) -> Result<Vec<(&'u Unit, Vec<String>)>, CompileError> {
-        let estimate = Estimate::new("preprocessed", units.len(), self.progress);
         let ask = |(number, unit): (usize, &&'u Unit)| {
             let stem = self.work.join(format!("{number}-original-text"));
             let answer = self.text(&self.prepared.tree, unit, &[], &stem)?;

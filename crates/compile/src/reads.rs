@@ -44,41 +44,40 @@ pub struct Reads {
 impl Reads {
     /// What is known of a kernel's units. Units that include a file which was edited since are not in it.
     pub fn of(prepared: &Prepared, target: &Target) -> Self {
-        let path = target.derived.join("reads.json");
-        let stored: Option<Self> = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let fingerprint = format!("{} {}", live_text::FORMAT, prepared.fingerprint);
-        let mut reads = stored.filter(|reads| reads.fingerprint == fingerprint).unwrap_or_default();
-        reads.fingerprint = fingerprint;
-        reads.place = (path, prepared.tree.clone());
-        let tree = &prepared.tree;
-        let fresh: Vec<bool> = reads
-            .files
-            .par_iter()
-            .map(|(file, stamp)| stamp_of(&tree.join(file)).as_ref() == Some(stamp))
-            .collect();
-        let is_fresh = |number: &u32| fresh.get(*number as usize).copied().unwrap_or(false);
-        if !fresh.iter().all(|fresh| *fresh) {
-            reads.units.retain(|_, unit| unit.files.iter().all(is_fresh));
-            reads.compact();
-        }
-        reads.numbers = reads.files.iter().map(|(file, _)| file.clone()).zip(0..).collect();
+        let place = (target.derived.join("reads.json"), prepared.tree.clone());
+        let mut reads = Self { fingerprint, place, ..Self::default() };
+        reads.absorb_stored();
         reads
     }
 
-    /// Leaves out the files that no unit includes, whose stamps may be old.
-    fn compact(&mut self) {
-        let old = std::mem::take(&mut self.files);
-        let mut numbers: HashMap<u32, u32> = HashMap::new();
-        for unit in self.units.values_mut() {
-            for number in &mut unit.files {
-                let next = self.files.len() as u32;
-                let Some(file) = old.get(*number as usize) else { continue };
-                *number = *numbers.entry(*number).or_insert_with(|| {
-                    self.files.push(file.clone());
-                    next
-                });
+    /// Takes what is stored of units that it does not know.
+    fn absorb_stored(&mut self) {
+        let (path, tree) = &self.place;
+        let stored: Option<Self> = fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let Some(stored) = stored.filter(|stored| stored.fingerprint == self.fingerprint) else { return };
+        let fresh = |(file, stamp): &(String, Stamp)| {
+            (stamp_of(&tree.join(file)).as_ref() == Some(stamp)).then(|| (file.clone(), *stamp))
+        };
+        let files: Vec<Option<(String, Stamp)>> = stored.files.par_iter().map(fresh).collect();
+        for (object, unit) in stored.units {
+            if self.units.contains_key(&object) {
+                continue;
+            }
+            let found = unit.files.iter().map(|number| files.get(*number as usize).cloned().flatten());
+            if let Some(found) = found.collect::<Option<Vec<_>>>() {
+                let files = found.into_iter().map(|(file, stamp)| self.number(file, stamp)).collect();
+                self.units.insert(object, Known { files, text: unit.text });
             }
         }
+        self.broken.extend(stored.broken);
+    }
+
+    fn number(&mut self, file: String, stamp: Stamp) -> u32 {
+        *self.numbers.entry(file).or_insert_with_key(|file| {
+            self.files.push((file.clone(), stamp));
+            self.files.len() as u32 - 1
+        })
     }
 
     /// The files that a unit includes, by path from the tree's root; `None` if it was not asked yet.
@@ -109,35 +108,88 @@ impl Reads {
 
     /// Takes what the compiler named, which may be by detours (`a/../b.h`).
     pub fn insert(&mut self, object: &str, files: &[String], text: Option<String>) {
-        let tree = self.place.1.clone();
-        let mut number = |file: &String| {
+        let number = |file: &String| {
             let path = if file.starts_with('/') { file.clone() } else { from_root("", file) };
             if let Some(number) = self.numbers.get(&path) {
                 return *number;
             }
-            let number = self.files.len() as u32;
-            self.files.push((path.clone(), stamp_of(&tree.join(&path)).unwrap_or_default()));
-            self.numbers.insert(path, number);
-            number
+            let stamp = stamp_of(&self.place.1.join(&path)).unwrap_or_default();
+            self.number(path, stamp)
         };
-        let files = files.iter().map(&mut number).collect();
+        let files = files.iter().map(number).collect();
         self.units.insert(object.to_owned(), Known { files, text });
         self.is_changed = true;
     }
 
-    /// Keeps it. That is for speed alone, so a failure does not matter; of two at once the later one stays.
-    pub fn write(&self) {
+    /// Keeps it, with what another process may have stored meanwhile. That is for speed alone, so a failure does not
+    /// matter.
+    pub fn write(&mut self) {
+        if !std::mem::take(&mut self.is_changed) {
+            return;
+        }
+        self.absorb_stored();
         let folder = self.place.0.parent().unwrap_or(Path::new("."));
         let Ok(bytes) = serde_json::to_vec(self) else { return };
-        if self.is_changed {
-            let written = tempfile::NamedTempFile::new_in(folder)
-                .and_then(|file| fs::write(file.path(), bytes).map(|()| file));
-            let _ = written.map(|file| file.persist(&self.place.0));
-        }
+        let written = tempfile::NamedTempFile::new_in(folder)
+            .and_then(|file| fs::write(file.path(), bytes).map(|()| file));
+        let _ = written.map(|file| file.persist(&self.place.0));
     }
 }
 
 fn stamp_of(path: &Path) -> Option<Stamp> {
     let found = fs::metadata(path).ok()?;
     Some((found.len(), found.mtime(), found.mtime_nsec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reads(folder: &Path, fingerprint: &str) -> Reads {
+        let place = (folder.join("reads.json"), folder.to_owned());
+        let mut reads = Reads { fingerprint: fingerprint.to_owned(), place, ..Reads::default() };
+        reads.absorb_stored();
+        reads
+    }
+
+    fn insert(reads: &mut Reads, object: &str, files: &[&str]) {
+        let files: Vec<String> = files.iter().map(|&file| file.to_owned()).collect();
+        reads.insert(object, &files, Some(object.to_uppercase()));
+    }
+
+    #[test]
+    fn what_two_learn_at_once_is_kept_until_a_file_is_edited() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["a.c", "b.c", "x.h"] {
+            fs::write(folder.path().join(file), file).unwrap();
+        }
+        let (mut one, mut two) = (reads(folder.path(), "tree"), reads(folder.path(), "tree"));
+        insert(&mut one, "a.o", &["a.c", "sub/../x.h"]);
+        insert(&mut two, "b.o", &["b.c"]);
+        two.insert_broken("c.o");
+        one.write();
+        two.write();
+        let all = reads(folder.path(), "tree");
+        assert_eq!(all.get("a.o").unwrap().collect::<Vec<_>>(), ["a.c", "x.h"]);
+        assert_eq!((all.text("a.o"), all.text("b.o"), all.text("c.o")), (Some("A.O"), Some("B.O"), None));
+        assert!(all.is_broken("c.o") && all.knows("c.o") && !all.knows("d.o"));
+
+        fs::write(folder.path().join("x.h"), "longer").unwrap();
+        let all = reads(folder.path(), "tree");
+        assert!(!all.knows("a.o") && all.knows("b.o"));
+        assert!(!reads(folder.path(), "other tree").knows("b.o"));
+    }
+
+    #[test]
+    fn a_damaged_file_is_no_knowledge() {
+        let folder = tempfile::tempdir().unwrap();
+        for text in [
+            "{",
+            "[]",
+            r#"{"fingerprint":"","files":[],"units":{"a.o":{"files":[7],"text":null}},"broken":[]}"#,
+        ] {
+            fs::write(folder.path().join("reads.json"), text).unwrap();
+            assert!(!reads(folder.path(), "").knows("a.o"), "{text}");
+        }
+    }
 }
