@@ -12,6 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::thread;
 
 /// How many of a failed command's last lines an error keeps.
 const TAIL_LINES: usize = 40;
@@ -98,6 +99,17 @@ impl Output {
     }
 }
 
+impl From<std::process::Output> for Output {
+    fn from(output: std::process::Output) -> Self {
+        Output {
+            success: output.status.success(),
+            status: output.status.to_string(),
+            stdout: output.stdout,
+            stderr: output.stderr,
+        }
+    }
+}
+
 /// A command line under construction. Nothing passes through a shell.
 #[derive(Debug, Clone)]
 pub struct Command {
@@ -158,13 +170,37 @@ impl Command {
 
     /// Runs it with no standard input and returns what it printed, whatever its exit status.
     pub fn output(&self) -> Result<Output, ProcessError> {
-        let output = self.standard().output().map_err(|source| self.not_started(source))?;
-        Ok(Output {
-            success: output.status.success(),
-            status: output.status.to_string(),
-            stdout: output.stdout,
-            stderr: output.stderr,
-        })
+        self.finish(&mut self.standard())
+    }
+
+    fn finish(&self, command: &mut std::process::Command) -> Result<Output, ProcessError> {
+        Ok(command.output().map_err(|source| self.not_started(source))?.into())
+    }
+
+    /// Runs it while `next` reads what it prints, and returns what `next` prints. Any exit status but 0 is an error.
+    pub fn pipe(&self, next: &Command) -> Result<Output, ProcessError> {
+        let broken = |source| self.not_started(source);
+        let mut writer =
+            self.standard().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(broken)?;
+        let text = writer.stdout.take().map_or_else(Stdio::null, Stdio::from);
+        let (read, written) = thread::scope(|scope| {
+            // It must not wait for somebody to listen to its complaints.
+            let written = scope.spawn(|| writer.wait_with_output());
+            let read = next.finish(next.standard().stdin(text));
+            (
+                read,
+                written
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("the thread that waits for it ended"))),
+            )
+        });
+        let (read, written) = (read?, Output::from(written.map_err(broken)?));
+        match (read.success, written.success) {
+            (true, true) => Ok(read),
+            // A reader that gives up ends the writer too.
+            (false, _) => Err(next.failure(&read)),
+            (true, false) => Err(self.failure(&written)),
+        }
     }
 
     /// Runs it with no standard input, and hands on each line of its output as it comes: for work that people
@@ -255,6 +291,20 @@ mod tests {
         let error = command.watch(&mut |line| lines.push(line.to_owned())).unwrap_err();
         assert_eq!(lines, ["one", "two"]);
         assert!(error.to_string().contains("exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn a_pipe_gives_the_readers_output_and_either_ones_failure() {
+        let shell = |script: &str| Command::new("sh").args(["-c", script]);
+        assert_eq!(shell("echo words").pipe(&Command::new("cat")).unwrap().text(), "words\n");
+        let error = shell("echo why >&2; exit 3").pipe(&Command::new("cat")).unwrap_err().to_string();
+        assert!(error.contains("exit status: 3") && error.ends_with("why"), "{error}");
+        let error = shell("yes").pipe(&shell("exit 4")).unwrap_err().to_string();
+        assert!(error.contains("exit status: 4"), "{error}");
+        let error = shell("echo").pipe(&shell("cat; echo no >&2; exit 5")).unwrap_err().to_string();
+        assert!(error.contains("exit status: 5") && error.ends_with("no"), "{error}");
+        let error = shell("yes").pipe(&Command::new("kmend-no-such-program")).unwrap_err();
+        assert_eq!(error.code(), Code::ToolMissing);
     }
 
     #[test]
