@@ -9,6 +9,7 @@
 
 mod error;
 mod explain;
+mod exports;
 mod pipeline;
 mod publish;
 mod report;

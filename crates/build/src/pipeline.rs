@@ -2,6 +2,7 @@
 
 use crate::error::BuildError;
 use crate::explain;
+use crate::exports::Versions;
 use crate::publish::{check_output, publish};
 use crate::report::{
     KernelReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SCHEMA, SymbolReport,
@@ -77,7 +78,7 @@ impl<'a> Pipeline<'a> {
         let (outcome, facts) = self.compile(&target, &prepared, scratch.path())?;
         let facts = facts?;
         self.check_kernel(&facts.image)?;
-        let proven = self.prove_and_compare(&outcome, &prepared, &facts)?;
+        let proven = self.prove_and_compare(&outcome, &target, &prepared, &facts)?;
         let linked = self.link(&proven, &facts)?;
         let module = self.make_module(&linked, &scratch.path().join("module"))?;
         self.describe(&linked, &module);
@@ -144,6 +145,7 @@ impl<'a> Pipeline<'a> {
     fn prove_and_compare(
         &mut self,
         outcome: &Outcome,
+        target: &Target,
         prepared: &Prepared,
         facts: &Facts,
     ) -> Result<Vec<ProvenUnit>, Stop> {
@@ -151,10 +153,11 @@ impl<'a> Pipeline<'a> {
             let prove = |unit| units::prove(unit, &facts.image, facts.modules.as_ref());
             outcome.units.par_iter().map(prove).collect::<Result<Vec<_>, BuildError>>()
         })?;
+        let versions = Versions { outcome, target, prepared, symvers: &facts.symvers };
         let results = self.timed(Stage::Diff, |_| {
             let pairs: Vec<_> = outcome.units.iter().zip(matches).collect();
             let wanted = units::wanted(&outcome.units)?;
-            let compare = |(unit, matched)| units::compare(unit, matched, &wanted, outcome);
+            let compare = |(unit, matched)| units::compare(unit, matched, &wanted, &versions);
             pairs.into_par_iter().map(compare).collect::<Result<Vec<_>, BuildError>>()
         })?;
         if self.request.explain {

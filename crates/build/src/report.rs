@@ -116,7 +116,7 @@ pub struct SymbolReport {
 }
 
 /// Something a reader should know.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Note {
     /// Whether it says what is, or what should be looked at.
     pub kind: NoteKind,
@@ -127,7 +127,7 @@ pub struct Note {
 }
 
 /// How certain a note is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NoteKind {
     /// It is so.

@@ -43,9 +43,9 @@ pub(crate) fn judge(
         subject: advice.subject.clone(),
         text: advice.text.clone(),
     };
-    let advice: BTreeSet<&Advice> =
-        verdict.advice.iter().chain(units.iter().flat_map(|unit| &unit.advice)).collect();
-    Judged { refusals: verdict.refusals, notes: advice.into_iter().map(note).collect() }
+    let advice = verdict.advice.iter().chain(units.iter().flat_map(|unit| &unit.advice)).map(note);
+    let notes: BTreeSet<Note> = advice.chain(units.iter().flat_map(|unit| unit.notes.clone())).collect();
+    Judged { refusals: verdict.refusals, notes: notes.into_iter().collect() }
 }
 
 /// Drops what the differ found of a variable whose types say more.

@@ -1,6 +1,7 @@
 //! One unit's way: is the original what runs, and what of it changes?
 
 use crate::error::BuildError;
+use crate::exports::Versions;
 use crate::report::{FunctionReport, Note, NoteKind, Status, UnitReport};
 use kmend_compile::{CompiledUnit, Owner};
 use kmend_diff::{Context, Delta, Fentry, FunctionChange, Reason, VariableUpdate};
@@ -42,6 +43,8 @@ pub(crate) struct Compared {
     pub(crate) advice: Vec<Advice>,
     /// The types that the author vouches for.
     pub(crate) accepted: BTreeSet<String>,
+    /// What to tell of the CRCs of its exported symbols.
+    pub(crate) notes: Vec<Note>,
 }
 
 /// A unit's result: what it adds to the module, or why it cannot.
@@ -88,32 +91,36 @@ pub(crate) fn wanted(units: &[CompiledUnit]) -> Result<BTreeSet<String>, BuildEr
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Compares a unit's two objects and, if code changes, their types.
+/// Compares a unit's two objects and, if code changes, their types and the CRCs of exported symbols.
 pub(crate) fn compare(
     unit: &CompiledUnit,
     matched: Matched,
     wanted: &BTreeSet<String>,
-    outcome: &kmend_compile::Outcome,
+    versions: &Versions<'_>,
 ) -> Result<Compared, BuildError> {
     let source = unit.unit.source.clone();
     let original = parse(&source, &unit.original)?;
     let patched = parse(&source, &unit.patched)?;
     let context = Context {
         wanted: Some(wanted),
-        touched: (!touches_hidden_start(unit, outcome, &patched)).then_some(&outcome.touched),
+        touched: (!touches_hidden_start(unit, versions.outcome, &patched))
+            .then_some(&versions.outcome.touched),
         built_in: unit.unit.owner == Owner::Vmlinux,
     };
     let result = compare_code(unit, matched, &original, &patched, context);
     let is_same = |unit: &ProvenUnit| unit.delta.is_empty() && unit.delta.passed_over.is_empty();
-    let types = if result.as_ref().is_ok_and(is_same) {
-        Changes::default()
-    } else {
-        let types = kmend_types::compare(&original, &patched);
-        types.map_err(|error| BuildError::Types { unit: source.clone(), source: error })?
-    };
+    let (mut types, mut notes) = (Changes::default(), Vec::new());
+    if !result.as_ref().is_ok_and(is_same) {
+        let (compared, exports) = rayon::join(
+            || kmend_types::compare(&original, &patched),
+            || versions.compare(unit, &original, &patched),
+        );
+        types = compared.map_err(|error| BuildError::Types { unit: source.clone(), source: error })?;
+        (types.exports, notes) = exports?;
+    }
     let functions = result.as_ref().map(|unit| unit.delta.functions.as_slice()).unwrap_or_default();
     let advice = kmend_advice::advise(&original, &patched, functions);
-    Ok(Compared { source, result, types, advice, accepted: kmend_types::accepted(&patched) })
+    Ok(Compared { source, result, types, advice, accepted: kmend_types::accepted(&patched), notes })
 }
 
 /// Whether the patch touches an `__init` function of the unit that the compiler put into another one: that other one changes

@@ -61,6 +61,9 @@ pub struct Database {
     by_source: HashMap<String, std::ops::Range<usize>>,
     /// How objtool is run.
     pub objtool: ObjtoolArguments,
+    /// The arguments with which the build runs genksyms on every unit that exports symbols; `None` where it does not,
+    /// because symbols have no CRCs or get them in another way.
+    pub genksyms: Option<Vec<String>>,
 }
 
 impl Database {
@@ -68,6 +71,7 @@ impl Database {
     pub fn from_dry_run(log: &[u8]) -> Result<Self, CompileError> {
         let mut units: Vec<Unit> = Vec::new();
         let mut modules = HashMap::new();
+        let mut genksyms = None;
         let mut runs: BTreeMap<(bool, String), usize> = BTreeMap::new();
         for line in log.split(|&byte| byte == b'\n') {
             if let Some(at) = find(line, FIXDEP) {
@@ -81,6 +85,7 @@ impl Database {
             if let Some((object, arguments)) = objtool_run(line) {
                 *runs.entry((object == "vmlinux.o", arguments)).or_default() += 1;
             }
+            genksyms = genksyms.or_else(|| genksyms_run(line));
         }
         if units.is_empty() {
             return Err(CompileError::Database { why: "the dry run printed no compile command".to_owned() });
@@ -105,17 +110,17 @@ impl Database {
             module: most_common(&|_, run| run.split(' ').any(|word| word == "--module")),
             vmlinux: most_common(&|vmlinux, _| vmlinux),
         };
-        Ok(Self::new(units, objtool))
+        Ok(Self::new(units, objtool, genksyms))
     }
 
-    fn new(mut units: Vec<Unit>, objtool: ObjtoolArguments) -> Self {
+    fn new(mut units: Vec<Unit>, objtool: ObjtoolArguments, genksyms: Option<Vec<String>>) -> Self {
         units.sort_by(|a, b| (&a.source, &a.object).cmp(&(&b.source, &b.object)));
         units.dedup_by(|a, b| a.object == b.object);
         let mut by_source: HashMap<String, std::ops::Range<usize>> = HashMap::new();
         for (index, unit) in units.iter().enumerate() {
             by_source.entry(unit.source.clone()).or_insert(index..index).end = index + 1;
         }
-        Self { units, by_source, objtool }
+        Self { units, by_source, objtool, genksyms }
     }
 
     /// The units compiled from `source` (a path from the tree's root); none if it is not in this kernel.
@@ -164,13 +169,22 @@ fn find(line: &[u8], needle: &[u8]) -> Option<usize> {
 
 /// The object and the arguments of the first run of objtool in a line.
 fn objtool_run(line: &[u8]) -> Option<(String, String)> {
-    let at = find(line, OBJTOOL)? + OBJTOOL.len();
-    let rest = line.get(at..)?;
-    let end = rest.iter().position(|byte| b";'\"`)>&|".contains(byte)).unwrap_or(rest.len());
-    let text = String::from_utf8_lossy(rest.get(..end)?).into_owned();
-    let mut words: Vec<&str> = text.split_whitespace().collect();
-    let object = words.pop()?.to_owned();
+    let mut words = arguments_of(line, OBJTOOL)?;
+    let object = words.pop()?;
     has_extension(&object, "o").then(|| (object, words.join(" ")))
+}
+
+/// The arguments of genksyms in a line that feeds it a unit (scripts/Makefile.build, `cmd_gensymtypes_c`); others build it.
+fn genksyms_run(line: &[u8]) -> Option<Vec<String>> {
+    arguments_of(line.get(find(line, b"-D__GENKSYMS__")?..)?, b"scripts/genksyms/genksyms ")
+}
+
+/// The arguments of the first run of a program in a line.
+fn arguments_of(line: &[u8], program: &[u8]) -> Option<Vec<String>> {
+    let rest = line.get(find(line, program)? + program.len()..)?;
+    let end = rest.iter().position(|byte| b";'\"`)>&|".contains(byte)).unwrap_or(rest.len());
+    let text = String::from_utf8_lossy(rest.get(..end)?);
+    Some(text.split_whitespace().map(str::to_owned).collect())
 }
 
 /// The unit whose fixdep call has these arguments; `None` for host programs, assembly and other commands.
@@ -257,6 +271,7 @@ struct Stored {
     fingerprint: String,
     arguments: Vec<String>,
     objtool: ObjtoolArguments,
+    genksyms: Option<Vec<String>>,
     units: Vec<StoredUnit>,
 }
 
@@ -285,7 +300,8 @@ impl Stored {
                 StoredUnit(named, object, numbers(&arguments), owner, objtool)
             })
             .collect();
-        Self { fingerprint: fingerprint.to_owned(), arguments, objtool: database.objtool.clone(), units }
+        let Database { objtool, genksyms, .. } = database.clone();
+        Self { fingerprint: fingerprint.to_owned(), arguments, objtool, genksyms, units }
     }
 
     /// `None` if a number is out of range.
@@ -302,7 +318,7 @@ impl Stored {
             };
             units.push(Unit { source, named, object, arguments: words(arguments)?, owner, objtool });
         }
-        Some(Database::new(units, self.objtool))
+        Some(Database::new(units, self.objtool, self.genksyms))
     }
 }
 

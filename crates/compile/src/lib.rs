@@ -12,6 +12,7 @@
 //! reach      the units that patched headers change
 //! shadow     a tree of links in which only the patched files are real
 //! unit       one compile to assembly, from which the objects are assembled
+//! genksyms   when asked, the CRCs of a unit's exported symbols
 //! ```
 //!
 //! Architecture invariant: the kernel's source is never written to. Whatever is made once per kernel lies
@@ -28,11 +29,13 @@ mod compiler;
 mod conditions;
 mod configuration;
 mod database;
+mod declarations;
 mod edits;
 mod elsewhere;
 mod error;
 mod estimate;
 mod folders;
+mod genksyms;
 mod graph;
 mod includes;
 mod lexer;
@@ -63,6 +66,7 @@ pub use classify::runs_elsewhere;
 pub use database::{Database, ObjtoolArguments, Owner, Unit};
 pub use elsewhere::compile_at;
 pub use error::{CompileError, Failure};
+pub use genksyms::{ExportChange, Exports};
 pub use lexer::{Conditional, LineStart, line_starts};
 pub use patch::PatchFile;
 pub use prepare::{Prepared, prepare};

@@ -18,7 +18,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// Changes with the way in which the tree is made, so that an older one is not used.
-const FORMAT: &str = "kmend-prepared-3";
+const FORMAT: &str = "kmend-prepared-4";
 
 /// A kernel's tree, ready to compile units in.
 #[derive(Debug)]

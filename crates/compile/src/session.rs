@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
+use tempfile::TempDir;
 
 /// Something worth telling that is no reason to stop.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -86,11 +87,17 @@ pub struct Outcome {
     pub notes: Vec<Note>,
     /// How the units were found that patched headers reach.
     pub reach: Steps,
+    /// Whether the patches change nothing outside of bodies of functions.
+    pub(crate) keeps_declarations: bool,
+    /// The patched tree, for what else is asked of it.
+    pub(crate) shadow: SharedShadow,
+    /// Goes when the outcome does, and the patched tree with it.
+    pub(crate) work: TempDir,
 }
 
 /// Applies `patches` in their order and compiles every unit they reach, original and patched.
 ///
-/// `scratch` is a folder for temporary files; nothing is left in it. All reasons to decline are found, not
+/// `scratch` is a folder for temporary files; nothing is left in it when the outcome is gone. All reasons to decline are found, not
 /// the first: all hunks that do not apply, or, when all do, all units that do not compile.
 pub fn patch_and_compile(
     target: &Target,
@@ -147,7 +154,17 @@ pub fn patch_and_compile(
     let (touched, touched_start) = touched_by(&edits);
     let absent = absent.into_iter().map(|path| Note { file: Some(path), text: NOT_BUILT.to_owned() });
     let notes = edits.notes.iter().cloned().chain(notes).chain(absent).chain(elsewhere).collect();
-    Ok(Outcome { units, touched, touched_start, lines: compiled_lines(&edits), notes, reach: reached.steps })
+    Ok(Outcome {
+        units,
+        touched,
+        touched_start,
+        lines: compiled_lines(&edits),
+        notes,
+        reach: reached.steps,
+        keeps_declarations: edits.keep_declarations(),
+        shadow,
+        work,
+    })
 }
 
 /// [`Outcome::touched`] and [`Outcome::touched_start`].

@@ -13,7 +13,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The shadow; its folder is the caller's to remove.
 #[derive(Debug)]
@@ -139,6 +139,7 @@ impl Shadow {
 }
 
 /// A shadow that several compiles use at the same time, and that changes between them.
+#[derive(Debug)]
 pub struct SharedShadow(RwLock<Shadow>);
 
 impl SharedShadow {
@@ -152,6 +153,11 @@ impl SharedShadow {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// As it is.
+    pub fn read(&self) -> RwLockReadGuard<'_, Shadow> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Runs in the shadow, with more and more of it real until no original is read. `run` gives what it comes to and
     /// what was read. `source` is the unit's, for the message.
     pub fn until_no_leak<T>(
@@ -161,7 +167,7 @@ impl SharedShadow {
     ) -> Result<Compiled<(T, Vec<String>)>, CompileError> {
         loop {
             let (result, leak) = {
-                let shadow = self.0.read().unwrap_or_else(PoisonError::into_inner);
+                let shadow = self.read();
                 let result = run(shadow.root())?;
                 let leak = match &result {
                     Compiled::Done((_, read)) => shadow.leak(read).map(str::to_owned),

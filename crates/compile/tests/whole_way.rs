@@ -40,6 +40,7 @@ fn one_unit_gives_three_objects_and_the_second_build_takes_the_original_from_the
     assert!(second.units[0].original_was_cached);
     assert_eq!(second.units[0].plain, unit.plain);
     assert_eq!(second.units[0].patched, unit.patched);
+    drop((first, second));
     assert_eq!(fs::read_dir(kernel.scratch()).unwrap().count(), 0, "something is left in the scratch folder");
     assert_eq!(fs::read_to_string(kernel.target.source.join("fs/main.c")).unwrap(), support::MAIN);
 }

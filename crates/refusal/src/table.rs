@@ -114,7 +114,7 @@ codes! {
     GrownStructure = "0414", Refusal, "fields added at the end of a structure", "put the new fields into a shadow variable; if no instance outlives the old code, confirm it with KMEND_ACCEPT_TYPE()";
     ChangedEnumeration = "0415", Refusal, "changed value of an enumeration", "add new names behind the others; if no old number is stored anywhere, confirm it with KMEND_ACCEPT_TYPE()";
     ChangedGlobal = "0416", Refusal, "a global variable changes its size or kind", "keep the variable as it is and add a new one, or set what it should hold in a callback";
-    ChangedExportType = "0417", Refusal, "changed type of an exported function", "keep its declaration and add a function with the new one";
+    ChangedExportType = "0417", Refusal, "changed interface of an exported symbol", "keep the declaration and add a function with the new one; if no module can tell the difference, confirm a type with KMEND_ACCEPT_TYPE()";
     ChangedSignature = "0418", Refusal, "changed parameters of a function that other code calls", "keep its declaration and add a function with the new one, which the patched callers call";
     Request = "0421", Refusal, "a request of the patch that cannot be met", "give what the macro of kmend.h asks for, see docs/authoring.md";
 

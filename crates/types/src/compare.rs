@@ -3,6 +3,7 @@
 use crate::TypesError;
 use crate::dwarf::{Contents, Entries, Entry};
 use crate::enumeration::{self, ValueChange};
+use crate::exports::ExportChange;
 use crate::queries::keyword;
 use crate::record::{self, Layout};
 use crate::same::{Pair, Relation};
@@ -26,6 +27,8 @@ pub struct Changes {
     pub variables: BTreeSet<VariableChange>,
     /// Functions with another type.
     pub signatures: BTreeSet<SignatureChange>,
+    /// Exported symbols with another CRC; the caller knows them.
+    pub exports: BTreeSet<ExportChange>,
 }
 
 /// A changed type.
@@ -96,6 +99,7 @@ pub fn compare(original: &Object, patched: &Object) -> Result<Changes, TypesErro
         types: types(&pair, &before, &after),
         variables: variables(&pair, &before, &after),
         signatures: signatures(&pair, &before, &after),
+        exports: BTreeSet::new(),
     })
 }
 
@@ -105,6 +109,7 @@ impl Changes {
         self.types.iter().any(|change| change.name == name)
             || self.variables.iter().any(|change| change.name == name)
             || self.signatures.iter().any(|change| change.name == name)
+            || self.exports.iter().any(|change| change.name == name || change.causes.contains(name))
     }
 
     /// Adds what was found in another unit. A type that changed in both in the same way is one change.
@@ -120,6 +125,7 @@ impl Changes {
         }
         self.variables.extend(other.variables);
         self.signatures.extend(other.signatures);
+        self.exports.extend(other.exports);
     }
 }
 

@@ -42,12 +42,13 @@ impl Changes {
         }
         self.variables.iter().for_each(|change| verdict.variable(change));
         self.signatures.iter().for_each(|change| verdict.signature(change, surroundings));
+        verdict.exports(self, accepted, surroundings);
         verdict
     }
 }
 
 impl Verdict {
-    fn advise(&mut self, subject: &str, text: impl Into<String>) {
+    pub(crate) fn advise(&mut self, subject: &str, text: impl Into<String>) {
         self.advice.push(Advice { subject: subject.to_owned(), text: text.into() });
     }
 
@@ -173,7 +174,7 @@ impl Verdict {
 }
 
 /// The first of many, and how many more there are.
-fn listed(all: impl IntoIterator<Item = String>) -> Vec<String> {
+pub(crate) fn listed(all: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut all = all.into_iter();
     let mut shown: Vec<String> = all.by_ref().take(SHOWN).collect();
     match all.count() {

@@ -5,7 +5,7 @@
 //! of the patched unit are compared, from the debug information that both were compiled with:
 //!
 //! ```text
-//! dwarf ─ queries ─ same, record, enumeration ─ compare ─ judge
+//! dwarf ─ queries ─ same, record, enumeration ─ compare ─ judge, exports
 //! ```
 //!
 //! Only what differs in layout or in meaning counts. Structures are the same if their fields are, at the same offsets;
@@ -18,6 +18,7 @@
 mod compare;
 mod dwarf;
 mod enumeration;
+mod exports;
 mod judge;
 mod queries;
 mod record;
@@ -25,6 +26,7 @@ mod same;
 
 pub use compare::{Changes, SignatureChange, TypeChange, TypeKind, VariableChange, accepted, compare};
 pub use enumeration::ValueChange;
+pub use exports::ExportChange;
 pub use judge::{Surroundings, Verdict};
 pub use record::{FieldChange, Layout, Place, Placement};
 pub use same::Relation;

@@ -3,7 +3,8 @@
 use kmend_object::Object;
 use kmend_process::Command;
 use kmend_refusal::Code;
-use kmend_types::{Surroundings, TypesError, Verdict, accepted, compare};
+use kmend_types::{Changes, ExportChange, Surroundings, TypesError, Verdict, accepted, compare};
+use std::collections::BTreeSet;
 use std::fs;
 
 fn object(source: &str, debug: &str) -> Object {
@@ -234,4 +235,74 @@ fn damaged_debug_information_never_panics() {
             let _ = compare(&short, &whole);
         }
     }
+}
+
+/// An exported symbol whose CRC changes because of these.
+fn export(name: &str, causes: &[&str]) -> ExportChange {
+    let causes = causes.iter().map(|&cause| cause.to_owned()).collect();
+    ExportChange { name: name.to_owned(), crcs: (Some(1), Some(0xdead_beef)), causes }
+}
+
+/// The verdict on changed CRCs of symbols that use two forms of `struct s`.
+fn exports(before: &str, after: &str, exports: &[ExportChange], accepted: &[&str]) -> Verdict {
+    let (original, patched) = (object(&structure(before), "-g"), object(&structure(after), "-g"));
+    let exports = exports.iter().cloned().collect();
+    let changes = Changes { exports, ..compare(&original, &patched).unwrap() };
+    changes.judge(&accepted.iter().map(|&name| name.to_owned()).collect(), &Kernel)
+}
+
+fn subjects(verdict: &Verdict) -> (Vec<&str>, Vec<&str>) {
+    let refusals = verdict.refusals.iter().filter(|refusal| refusal.code == Code::ChangedExportType);
+    let advice = verdict.advice.iter().filter(|advice| advice.text.contains("CRC"));
+    (
+        refusals.map(|refusal| refusal.subject.as_str()).collect(),
+        advice.map(|advice| advice.subject.as_str()).collect(),
+    )
+}
+
+#[test]
+fn a_crc_changed_by_what_no_layout_shows_is_refused_with_all_its_symbols() {
+    let changed = [export("f", &["struct s"]), export("g", &["struct s"]), export("h", &["typedef t"])];
+    let verdict = exports("int a;", "int b;", &changed, &[]);
+    assert_eq!(subjects(&verdict), (vec!["struct s", "typedef t"], vec![]));
+    assert_eq!(
+        verdict.refusals[0].details,
+        ["f: CRC 0x00000001, then 0xdeadbeef", "g: CRC 0x00000001, then 0xdeadbeef"]
+    );
+    assert_eq!(subjects(&exports("int a;", "int b;", &changed, &["struct s", "t"])).0, [""; 0]);
+}
+
+#[test]
+fn a_crc_changed_by_what_fits_is_advice() {
+    let check = |before, after, cause: &str, expect: (Vec<&str>, Vec<&str>)| {
+        let verdict = exports(before, after, &[export("f", &[cause])], &[]);
+        assert_eq!(subjects(&verdict), expect, "{cause}");
+    };
+    check("int a; long b;", "int a; int new; long b;", "struct s", (vec![], vec!["struct s"]));
+    check("int a; long b;", "int a; long b; long c;", "struct s", (vec!["struct s"], vec![]));
+    check("int a;", "int a;", "struct t (became defined)", (vec![], vec!["struct t"]));
+    check("int a;", "int a;", "enum e", (vec![], vec!["enum e"]));
+    check("int a;", "int a;", "enum constant E", (vec!["enum constant E"], vec![]));
+}
+
+#[test]
+fn all_that_is_behind_a_crc_must_fit() {
+    let causes = ["struct t (became defined)", "struct s"];
+    let verdict = exports("int a;", "int b;", &[export("f", &causes)], &[]);
+    assert_eq!(subjects(&verdict), (vec!["struct s"], vec![]));
+    // Where genksyms says nothing, nothing is known to fit.
+    assert_eq!(subjects(&exports("int a;", "int a;", &[export("f", &[])], &[])).0, ["f"]);
+}
+
+#[test]
+fn a_changed_declaration_counts_if_the_code_does_and_is_told_once() {
+    let own = |name: &str| exports("int a;", "int a;", &[export(name, &[name])], &[]);
+    assert_eq!(subjects(&own("f")), (vec!["f"], vec![]));
+    assert_eq!(subjects(&own("kept")), (vec![], vec!["kept"]));
+    let source = |parameters: &str| object(&format!("int exported({parameters}) {{ return 1; }}"), "-g");
+    let found = compare(&source("int a"), &source("int a, int b")).unwrap();
+    let changes = Changes { exports: BTreeSet::from([export("exported", &["exported"])]), ..found };
+    let verdict = changes.judge(&BTreeSet::new(), &Kernel);
+    let [refusal] = verdict.refusals.as_slice() else { panic!("{verdict:?}") };
+    assert_eq!(refusal.details.len(), 3, "{refusal:?}");
 }

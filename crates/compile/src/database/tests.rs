@@ -2,9 +2,12 @@ use super::*;
 
 /// A dry run as kbuild prints it, of one unit of the image, one of a module, a host program and assembly.
 const LOG: &str = concat!(
+    "gcc-12 -o scripts/genksyms/genksyms scripts/genksyms/genksyms.o scripts/genksyms/parse.tab.o\n",
     "set -e;  echo '  gcc-12 -c -o mm/slub.o mm/slub.c';    trap 'rm -f mm/slub.o; kill -s PIPE $$' PIPE; ",
     "gcc-12 -Wp,-MMD,mm/.slub.o.d -D__KERNEL__ -O2 -DKBUILD_MODNAME='\"slub\"' -c -o mm/slub.o mm/slub.c   ; ",
-    "./tools/objtool/objtool --orc --uaccess   mm/slub.o; scripts/basic/fixdep mm/.slub.o.d mm/slub.o ",
+    "./tools/objtool/objtool --orc --uaccess   mm/slub.o; if nm mm/slub.o 2>/dev/null | grep -q __ksymtab; then ",
+    "gcc-12 -E -D__GENKSYMS__ mm/slub.c | ./scripts/genksyms/genksyms   -r /dev/null >> mm/.slub.o.cmd; fi; ",
+    "scripts/basic/fixdep mm/.slub.o.d mm/slub.o ",
     "'gcc-12 -Wp,-MMD,mm/.slub.o.d -D__KERNEL__ -O2 -DKBUILD_MODNAME='\\''\"slub\"'\\'' -c -o mm/slub.o mm/slub.c   ; ",
     "./tools/objtool/objtool --orc --uaccess   mm/slub.o' > mm/.slub.o.cmd\n",
     "scripts/basic/fixdep a/b/.c.o.d a/b/c.o 'gcc-12 -Wp,-MMD,a/b/.c.o.d -D__KERNEL__ -DMODULE ",
@@ -34,6 +37,7 @@ fn a_dry_run_gives_units_owners_and_objtool() {
     assert_eq!((unit.named.as_str(), unit.object.as_str()), ("a/z/../b/c.c", "a/b/c.o"));
     assert_eq!(database.objtool.module, Some(words("--orc --link --module")));
     assert_eq!(database.objtool.vmlinux, Some(words("--orc --link")));
+    assert_eq!(database.genksyms, Some(words("-r /dev/null")));
     assert_eq!(database.units_of("mm/none.c"), []);
 }
 

@@ -58,7 +58,10 @@ fn makefile() -> String {
         );
         let dependencies =
             format!("scripts/basic/fixdep fs/.{unit}.o.d fs/{unit}.o '{command}' > fs/.{unit}.o.cmd");
-        for part in ["\t", &command, "; ", &dependencies, "\n"] {
+        let versions = format!(
+            "if nm fs/{unit}.o | grep -q ksymtab; then $(CC) -E -D__GENKSYMS__ fs/{unit}.c | scripts/genksyms/genksyms -r /dev/null >> x; fi"
+        );
+        for part in ["\t", &command, "; ", &versions, "; ", &dependencies, "\n"] {
             goals += part;
         }
     }
