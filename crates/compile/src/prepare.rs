@@ -5,6 +5,7 @@
 //! [`crate::configuration`]. The database is written last, by a rename, and its presence says that the tree
 //! is complete; whatever is found without it is what a killed run left, and is made anew.
 
+use crate::classify::runs_elsewhere;
 use crate::compiler;
 use crate::configuration::Configuration;
 use crate::database::{Database, Unit};
@@ -88,11 +89,18 @@ pub fn prepare(target: &Target, progress: Progress<'_>) -> Result<Prepared, Comp
 
 impl Prepared {
     /// Lets the build system make what `units` need beyond the prepared headers (such as `lib/crc32table.h`
-    /// or the parsers made from `*.asn1`), by building their objects. The objects are thrown away: they went through
-    /// none of what this crate does to compile. Whatever cannot be made does not keep the rest from it.
+    /// or the parsers made from `*.asn1`), by asking for their objects. These are not compiled: in their place are empty files, which
+    /// are thrown away. Objects that only something needed is made from are compiled, though. Whatever cannot be made does
+    /// not keep the rest from it.
+    ///
+    /// `rule_cc_o_c` is how kbuild compiles (scripts/Makefile.build).
     pub(crate) fn generate_for(&self, units: &[&Unit]) -> Result<(), CompileError> {
         let _held = hold(&self.lock)?;
-        let mut arguments = vec!["-k", "CONFIG_OBJTOOL="];
+        let live = units.iter().filter(|unit| runs_elsewhere(&unit.object).is_none());
+        let live: Vec<&str> = live.map(|unit| unit.object.as_str()).collect();
+        let spared = format!("KMEND_SPARED={}", live.join(" "));
+        let rule = "rule_cc_o_c=$(if $(filter $@,$(KMEND_SPARED)),touch $@,$(call cmd_and_fixdep,cc_o_c))";
+        let mut arguments = vec!["-k", "CONFIG_OBJTOOL=", &spared, rule];
         arguments.extend(units.iter().map(|unit| unit.object.as_str()));
         let result = self.make.command(&arguments).run();
         units.iter().try_for_each(|unit| remove(&self.tree.join(&unit.object)))?;
