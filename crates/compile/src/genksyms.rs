@@ -59,7 +59,10 @@ impl Outcome {
         let program = target.headers.as_deref().map(|headers| headers.join(PROGRAM));
         let Some(program) = program.filter(|program| program.is_file()) else {
             let text = format!("CRCs of exported symbols are not compared: the headers have no {PROGRAM}");
-            return Ok(Exports { changed: Vec::new(), notes: vec![Note { file: None, text }] });
+            return Ok(Exports {
+                changed: Vec::new(),
+                notes: vec![Note { file: Some(unit.source.clone()), text }],
+            });
         };
         let work = tempfile::tempdir_in(self.work.path()).map_err(io_error("create", self.work.path()))?;
         let genksyms = Genksyms { compiler: &target.compiler, program, arguments, unit };

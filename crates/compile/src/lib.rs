@@ -30,6 +30,7 @@ mod conditions;
 mod configuration;
 mod database;
 mod declarations;
+mod droppable;
 mod edits;
 mod elsewhere;
 mod error;
