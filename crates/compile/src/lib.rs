@@ -65,7 +65,7 @@ mod unit;
 
 pub use classify::runs_elsewhere;
 pub use database::{Database, ObjtoolArguments, Owner, Unit};
-pub use elsewhere::compile_at;
+pub use elsewhere::{compile_at, compile_texts};
 pub use error::{CompileError, Failure};
 pub use genksyms::{ExportChange, Exports};
 pub use lexer::{Conditional, LineStart, line_starts};

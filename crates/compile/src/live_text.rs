@@ -19,10 +19,22 @@ pub const FORMAT: &str = "kmend-live-text-2";
 ///
 /// `None` if the text asks for its own line numbers behind the preprocessor's back.
 pub fn fingerprint(text: &[u8]) -> Option<blake3::Hash> {
-    memchr::memmem::find(text, b"__builtin_LINE").is_none().then(|| live_part(text))
+    if memchr::memmem::find(text, b"__builtin_LINE").is_some() {
+        return None;
+    }
+    let mut hasher = blake3::Hasher::new();
+    let mut plain = Vec::new();
+    for declaration in live_part(text) {
+        plain.clear();
+        squeeze(declaration, &mut plain);
+        hasher.update(&plain);
+        hasher.update(b"\n");
+    }
+    Some(hasher.finalize())
 }
 
-fn live_part(text: &[u8]) -> blake3::Hash {
+/// The declarations of a preprocessed text that count.
+pub fn live_part(text: &[u8]) -> Vec<&[u8]> {
     let declarations = declarations(text);
     let mut by_name: HashMap<&[u8], Vec<usize>> = HashMap::new();
     let mut is_live = vec![true; declarations.len()];
@@ -44,17 +56,7 @@ fn live_part(text: &[u8]) -> blake3::Hash {
             }
         }
     }
-    let mut hasher = blake3::Hasher::new();
-    let mut plain = Vec::new();
-    for (declaration, is_live) in declarations.iter().zip(is_live) {
-        if is_live {
-            plain.clear();
-            squeeze(declaration, &mut plain);
-            hasher.update(&plain);
-            hasher.update(b"\n");
-        }
-    }
-    hasher.finalize()
+    declarations.into_iter().zip(is_live).filter_map(|(text, is_live)| is_live.then_some(text)).collect()
 }
 
 /// Cuts a text into its outermost declarations, each up to its `;` or the `}` of a function's body. Lines that are

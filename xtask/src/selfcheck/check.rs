@@ -59,6 +59,7 @@ impl Subject {
         for pair in self.compile(&edit::meaningless(source, &text, &mut random))? {
             nothing_changes(&pair.original, &pair.patched).context("with comments and blank lines")?;
             self.elsewhere(&pair, &mut random).context("with another folder and random seed")?;
+            self.what_counts(&pair.unit).context("with nothing but what counts of the text")?;
             let (other, clones) = renumbered(&pair.original);
             nothing_changes(&pair.original, &other)
                 .context("with other numbers in the names of clones and variables")?;
@@ -102,6 +103,14 @@ impl Subject {
         let work = folder.path();
         let object = kmend_compile::compile_at(&self.target, &self.prepared, unit, &root, &[seed], work);
         nothing_changes(&pair.original, &Object::parse(&object.map_err(declined)?)?)
+    }
+
+    /// Compiles nothing but that part of the text by which it is decided whether a header's change reaches the unit.
+    fn what_counts(&self, unit: &CompiledUnit) -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (whole, part) =
+            kmend_compile::compile_texts(&self.target, &self.prepared, &unit.unit, folder.path())?;
+        nothing_changes(&Object::parse(&whole)?, &Object::parse(&part)?)
     }
 
     fn one_function_more(&self, patch: &PatchFile) -> Result<()> {
