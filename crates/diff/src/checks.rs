@@ -12,11 +12,12 @@ use kmend_object::{Binding, SectionId};
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The variables to update, and everything about two units that a livepatch cannot do, whichever functions changed.
+/// The variables to update, and everything about two units that a livepatch cannot do, whichever functions changed. What it
+/// can do without is added to what is passed over.
 pub(crate) fn changes(
     comparison: &Comparison<'_>,
     marks: &Marks,
-    passed: &PassedOver,
+    passed: &mut PassedOver,
 ) -> (Vec<Update>, Vec<Refusal>) {
     let (mut updates, mut refusals) = (Vec::new(), Vec::new());
     for patched in comparison.patched.ids() {
@@ -61,7 +62,7 @@ fn refuse_fixed(unit: &Unit<'_>, id: AtomId, why: &str) -> Refusal {
     let atom = unit.atom(id);
     let section = unit.section_of(id).name.clone();
     match unit.treatments[atom.section.index()] {
-        Treatment::Registration(Registers::Interface) => {
+        Treatment::Registration(Registers::Export | Registers::Parameter) => {
             Refusal::new(Code::ChangedExport, unit.name(id), format!("in {section}: {why}"))
         }
         Treatment::Registration(_) => Refusal::new(
@@ -74,8 +75,8 @@ fn refuse_fixed(unit: &Unit<'_>, id: AtomId, why: &str) -> Refusal {
 }
 
 /// Compares what no name pairs in registering sections: the compiler numbers many of them.
-fn refuse_registrations(comparison: &Comparison<'_>, passed: &PassedOver) -> Vec<Refusal> {
-    let mut refusals = Vec::new();
+fn refuse_registrations(comparison: &Comparison<'_>, passed: &mut PassedOver) -> Vec<Refusal> {
+    let (mut refusals, mut exports) = (Vec::new(), BTreeSet::new());
     let mut left: BTreeMap<String, Vec<AtomId>> = BTreeMap::new();
     let requests = comparison.requests;
     for id in comparison.original.ids().filter(|&id| is_unpaired(comparison.original, id)) {
@@ -94,14 +95,35 @@ fn refuse_registrations(comparison: &Comparison<'_>, passed: &PassedOver) -> Vec
                 candidates.remove(at);
             }
             None if passed.alone_use_patched(comparison.patched, id) => {}
+            None if is_export(comparison.patched, id) => {
+                let why = "a livepatch exports nothing, so that other modules cannot use it";
+                exports.insert(export(comparison.patched, id, why));
+            }
             None => refusals.push(refuse_fixed(comparison.patched, id, "it is new")),
         }
     }
     let is_missed = |id: &AtomId| !passed.alone_use_original(comparison.original, *id);
     for id in left.into_values().flatten().filter(is_missed) {
-        refusals.push(refuse_fixed(comparison.original, id, "it is gone"));
+        if is_export(comparison.original, id) {
+            exports.insert(export(comparison.original, id, "the running kernel goes on exporting it"));
+        } else {
+            refusals.push(refuse_fixed(comparison.original, id, "it is gone"));
+        }
     }
+    passed.refusals.extend(exports);
     refusals
+}
+
+fn is_export(unit: &Unit<'_>, id: AtomId) -> bool {
+    unit.treatments[unit.atom(id).section.index()] == Treatment::Registration(Registers::Export)
+}
+
+/// A symbol that is exported on one side only. Each has several entries.
+fn export(unit: &Unit<'_>, id: AtomId, why: &str) -> Refusal {
+    let entry = unit.name(id);
+    let beginnings = ["__ksymtab_", "__kstrtabns_", "__kstrtab_", "__export_symbol_"];
+    let symbol = beginnings.iter().find_map(|beginning| entry.strip_prefix(beginning));
+    Refusal::new(Code::ChangedExport, symbol.unwrap_or(&entry), why)
 }
 
 /// Whether it registers something or lies in an unknown section. Descriptions for tracing do not count: what

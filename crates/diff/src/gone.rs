@@ -18,7 +18,7 @@ const DEPTH: usize = 4;
 /// What changes, and is left as it is.
 #[derive(Default)]
 pub(crate) struct PassedOver {
-    /// What would be said if nothing else changed.
+    /// What would be said if nothing else changed: of these functions, and of exports.
     pub(crate) refusals: Vec<Refusal>,
     original: HashSet<AtomId>,
     patched: HashSet<AtomId>,

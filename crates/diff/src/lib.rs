@@ -64,8 +64,8 @@ pub struct Delta {
     pub update_table: Option<SymbolId>,
     /// What a reader should know.
     pub notes: Vec<String>,
-    /// Changes of code that no livepatch reaches any more and that the author did not make: what would be said of them if
-    /// nothing else changed.
+    /// Changes of code that no livepatch reaches any more and that the author did not make, and of the set of exported symbols: what
+    /// would be said of them if nothing else changed.
     pub passed_over: Vec<Refusal>,
     /// All that is kept.
     pub extract: Extract,
@@ -177,8 +177,8 @@ pub fn compare_in(
     let comparison =
         Comparison { original: &original, patched: &patched, pairing: &pairing, requests: &requests };
     let (marks, mut refusals) = marks::mark(&comparison, fentry);
-    let passed = PassedOver::of(&comparison, context.touched);
-    let (updates, more) = checks::changes(&comparison, &marks, &passed);
+    let mut passed = PassedOver::of(&comparison, context.touched);
+    let (updates, more) = checks::changes(&comparison, &marks, &mut passed);
     refusals.extend(more);
     refusals.extend(requests.refusals.iter().cloned());
     let called_back = requests.callbacks.iter().map(|&(_, id)| id);

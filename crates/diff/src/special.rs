@@ -38,8 +38,10 @@ pub(crate) enum Treatment {
 /// What a registering section registers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Registers {
-    /// Exported symbols and module parameters: other code may depend on the set.
-    Interface,
+    /// Exported symbols: what is exported stays so, and what is new is exported to nobody.
+    Export,
+    /// Module parameters, which users set.
+    Parameter,
     /// Code or data of the start: it has run.
     Start,
     /// Descriptions for tracing and probing.
@@ -109,12 +111,12 @@ const TABLE: &[Row] = &[
     row(".discard.sym_checksum", Treatment::Ignored),
     notes(".discard.*"),                            // include/linux/objtool.h
     // What has been registered.
-    row("___ksymtab*", Treatment::Registration(Registers::Interface)), // include/linux/export.h
-    row("__ksymtab*", Treatment::Registration(Registers::Interface)),
+    row("___ksymtab*", Treatment::Registration(Registers::Export)), // include/linux/export.h
+    row("__ksymtab*", Treatment::Registration(Registers::Export)),
     row("___kcrctab*", Treatment::Ignored),
     row("__kcrctab*", Treatment::Ignored),
-    row(".export_symbol", Treatment::Registration(Registers::Interface)), // since 6.4
-    row("__param", Treatment::Registration(Registers::Interface)), // include/linux/moduleparam.h
+    row(".export_symbol", Treatment::Registration(Registers::Export)), // since 6.4
+    row("__param", Treatment::Registration(Registers::Parameter)), // include/linux/moduleparam.h
     row(".modinfo", Treatment::Ignored),            // include/linux/moduleparam.h
     row("__modver", Treatment::Ignored),
     row(".initcall*", Treatment::Registration(Registers::Start)), // include/linux/init.h
@@ -194,7 +196,7 @@ mod tests {
         assert!(matches!(treatment(".discard.reachable"), Treatment::Entries { compared: false, .. }));
         assert_eq!(treatment(".data..Lubsan_data3"), Treatment::PerUse);
         assert_eq!(treatment(".data..read_mostly"), Treatment::Plain);
-        assert_eq!(treatment("___ksymtab_gpl+foo"), Treatment::Registration(Registers::Interface));
+        assert_eq!(treatment("___ksymtab_gpl+foo"), Treatment::Registration(Registers::Export));
         assert_eq!(treatment("kmend_unheard_of"), Treatment::Unknown);
     }
 }

@@ -70,6 +70,10 @@ fn go(workshop: &Workshop, fix: &Fix, patch: &[u8], record: &mut Record) -> Resu
     record.build = start.elapsed().as_secs_f64();
     let built = built?;
     let refusals = &built.report.refusals;
+    // What was added since may need what the fix added.
+    if record.reversed && refusals.iter().any(|refusal| refusal.code() == Code::CompileFailed) {
+        return Ok(Outcome::DoesNotApply);
+    }
     if !refusals.is_empty() {
         return Ok(declined(&built));
     }

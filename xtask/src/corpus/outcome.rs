@@ -48,7 +48,7 @@ pub(crate) enum Outcome {
         /// Whether the build says so in a note.
         told: bool,
     },
-    /// Its hunks fit in neither direction.
+    /// Its hunks fit in neither direction, or, taken back, what is left does not compile.
     DoesNotApply,
     /// Something went wrong.
     Failed { error: String },
