@@ -46,6 +46,7 @@ pub(crate) enum Command {
     Inspect(commands::inspect::Inspect),
     Prove(commands::prove::Prove),
     Load(commands::load::Load),
+    Replace(commands::load::Replace),
     Unload(commands::unload::Unload),
     List(commands::list::List),
     #[command(subcommand)]

@@ -21,6 +21,7 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<End, Failure>
         Command::Inspect(inspect) => inspect.run(output),
         Command::Prove(prove) => prove.run(output),
         Command::Load(load) => load.run(output),
+        Command::Replace(replace) => replace.run(output),
         Command::Unload(unload) => unload.run(output),
         Command::List(_) => list::List::run(output),
         Command::Kernel(kernel) => kernel.run(output),

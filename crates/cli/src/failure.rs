@@ -66,12 +66,26 @@ impl Failure {
 
     /// An error of a stage about one thing.
     pub(crate) fn about(subject: impl Into<String>, error: &(impl Coded + Display)) -> Failure {
-        let text = error.to_string();
-        let mut lines = text.lines().map(str::to_owned);
-        // What follows the first line shows it: a compiler's words, a console's tail.
-        let why = lines.next().unwrap_or_default().trim_end_matches(':').to_owned();
-        let details = lines.collect();
-        Failure::refused(vec![Refusal::new(error.code(), subject, why).with_details(details)])
+        Failure::refused(vec![refusal(subject, error)])
+    }
+
+    /// Several errors of a stage about one thing.
+    pub(crate) fn all(subject: &str, errors: &[impl Coded + Display]) -> Failure {
+        Failure::refused(errors.iter().map(|error| refusal(subject, error)).collect())
+    }
+
+    /// Adds the reasons of another failure.
+    pub(crate) fn and(mut self, other: Failure) -> Failure {
+        self.reasons.extend(other.reasons);
+        self
+    }
+
+    /// Adds what else is to be known, to the last reason.
+    pub(crate) fn with_detail(mut self, lines: impl Iterator<Item = String>) -> Failure {
+        if let Some(reason) = self.reasons.last_mut() {
+            reason.refusal.details.extend(lines);
+        }
+        self
     }
 
     pub(crate) fn reasons(&self) -> &[RefusalReport] {
@@ -81,6 +95,15 @@ impl Failure {
     pub(crate) fn end(&self) -> End {
         End::of(self.reasons.iter().map(RefusalReport::code))
     }
+}
+
+fn refusal(subject: impl Into<String>, error: &(impl Coded + Display)) -> Refusal {
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::to_owned);
+    // What follows the first line shows it: a compiler's words, a console's tail.
+    let why = lines.next().unwrap_or_default().trim_end_matches(':').to_owned();
+    let details = lines.collect();
+    Refusal::new(error.code(), subject, why).with_details(details)
 }
 
 impl<E: Coded + Display> From<E> for Failure {

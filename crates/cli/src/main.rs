@@ -14,6 +14,7 @@ mod kernel_choice;
 mod output;
 mod progress;
 mod style;
+mod watcher;
 
 use arguments::Arguments;
 use clap::Parser;

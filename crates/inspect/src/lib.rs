@@ -115,7 +115,11 @@ impl Inspection {
 
 /// Reads a livepatch module from a file, packed or not.
 pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
-    let module = Module::open(path)?;
+    read(path, &Module::open(path)?)
+}
+
+/// Reads a livepatch module that is open already; `path` is for the error.
+pub fn read(path: &Path, module: &Module) -> Result<Inspection, InspectError> {
     if module.modinfo("livepatch").next() != Some("Y") {
         return Err(InspectError::NotALivepatch { path: path.into(), name: module.name().to_owned() });
     }

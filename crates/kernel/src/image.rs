@@ -18,6 +18,7 @@ pub(crate) use memory::Memory;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+pub use texts::build_id;
 
 /// The facts of one kernel image. Everything is read when it is opened: a damaged part is met there and not
 /// in the middle of a stage.
@@ -50,7 +51,7 @@ impl Image {
         Ok(Image {
             symbols,
             banner,
-            build_id: data(".notes").and_then(texts::build_id).map(<[u8]>::to_vec),
+            build_id: data(".notes").and_then(build_id).map(<[u8]>::to_vec),
             config,
             btf: data(".BTF").map(Btf::parse).transpose()?,
             exports: exports::read(&memory)?,

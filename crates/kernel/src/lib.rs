@@ -30,7 +30,7 @@ mod unpack;
 pub use btf::{Btf, Layout};
 pub use error::KernelError;
 pub use exports::Export;
-pub use image::{Image, ImageSection};
+pub use image::{Image, ImageSection, build_id};
 pub use listing::Listing;
 pub use module::{Module, ModulePosition, ModuleTree};
 pub use symbols::{KernelSymbol, Position, Symbols};

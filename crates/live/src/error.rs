@@ -1,5 +1,6 @@
 //! Why a livepatch could not be loaded, unloaded or looked at.
 
+use crate::patches::State;
 use crate::tasks::Blocker;
 use kmend_kernel::KernelError;
 use kmend_refusal::{Code, Coded};
@@ -97,6 +98,69 @@ pub enum LiveError {
         /// The tasks that hold it, as far as they can be seen.
         blockers: Vec<Blocker>,
     },
+    /// Tasks stayed in the old state, and the transition was turned around.
+    #[error(
+        "{name}: the transition was not over after {seconds} s and was reversed: it is {} again{tasks}",
+        if *state == State::Enabled { "enabled" } else { "unloaded" },
+        tasks = task_lines(.blockers)
+    )]
+    Reversed {
+        /// The livepatch.
+        name: String,
+        /// How long the transition was awaited, in seconds.
+        seconds: u64,
+        /// What it is now: enabled, or disabled and unloaded.
+        state: State,
+        /// The tasks that held it before it was reversed.
+        blockers: Vec<Blocker>,
+    },
+    /// Whoever waited for a transition went away.
+    #[error("{name} is left as it is: {}", state.name())]
+    Interrupted {
+        /// The livepatch.
+        name: String,
+        /// Its state at that moment.
+        state: State,
+    },
+    /// The same release, built another time.
+    #[error("{name} is for the build {built_for}, but {running} is running")]
+    BuildIdDiffers {
+        /// The module.
+        name: String,
+        /// The build id that the module names.
+        built_for: String,
+        /// That of the kernel that runs.
+        running: String,
+    },
+    /// The same function is patched twice, and neither livepatch knows of the other's change.
+    #[error("{name} would undo what {other} does to {}", .functions.join(", "))]
+    Conflict {
+        /// The livepatch to load.
+        name: String,
+        /// The one that is loaded.
+        other: String,
+        /// The functions that both patch.
+        functions: Vec<String>,
+    },
+    /// `kernel.ftrace_enabled` is 0.
+    #[error("{0} redirects functions by ftrace, and kernel.ftrace_enabled is 0")]
+    FtraceOff(String),
+    /// Only signed modules are taken.
+    #[error("{name} is not signed, and {why}")]
+    Unsigned {
+        /// The module.
+        name: String,
+        /// What demands a signature.
+        why: String,
+    },
+    /// An atomic replace is asked for.
+    #[error("{name} {why}")]
+    DoesNotReplace {
+        /// The module.
+        name: String,
+        /// What its file says.
+        why: &'static str,
+    },
     /// A file in sysfs or procfs holds something else than the kernel writes.
     #[error("{path} holds `{found}`", path = path.display())]
     SysfsFormat {
@@ -133,6 +197,13 @@ impl Coded for LiveError {
             LiveError::TransitionBusy { .. } => Code::TransitionBusy,
             LiveError::KernelRefused { .. } | LiveError::ModuleHeld { .. } => Code::KernelRefused,
             LiveError::TransitionStalled { .. } => Code::TransitionStalled,
+            LiveError::Reversed { .. } => Code::TransitionReversed,
+            LiveError::Interrupted { .. } => Code::Interrupted,
+            LiveError::BuildIdDiffers { .. } => Code::BuildIdDiffers,
+            LiveError::Conflict { .. } => Code::FunctionConflict,
+            LiveError::FtraceOff(_) => Code::FtraceOff,
+            LiveError::Unsigned { .. } => Code::SignatureNeeded,
+            LiveError::DoesNotReplace { .. } => Code::DoesNotReplace,
             LiveError::SysfsFormat { .. } => Code::SysfsFormat,
         }
     }

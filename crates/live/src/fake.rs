@@ -2,6 +2,7 @@
 
 use crate::modules::ModuleCalls;
 use crate::system::System;
+use crate::transition::{Decision, Waiting};
 use kmend_kernel::Module;
 use kmend_object::{Object, Section, elf};
 use rustix::io::Errno;
@@ -88,6 +89,22 @@ impl Fake {
         self.state.borrow_mut().stalls = true;
     }
 
+    /// The next transition back of this livepatch ends, as soon as `enabled` is written.
+    pub(crate) fn reverses(&self, name: &str) {
+        let folder = self.path("sys/kernel/livepatch").join(name);
+        std::thread::spawn(move || {
+            for _ in 0..500 {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                if fs::read_to_string(folder.join("enabled")).is_ok_and(|text| text.starts_with('0')) {
+                    let module =
+                        folder.join("../../../module").join(folder.file_name().unwrap()).join("refcnt");
+                    fs::write(module, "0\n").unwrap();
+                    return fs::remove_dir_all(&folder).unwrap();
+                }
+            }
+        });
+    }
+
     /// From now on modules are refused.
     pub(crate) fn refuse(&self, errno: Errno) {
         self.state.borrow_mut().refusal = Some(errno);
@@ -137,9 +154,19 @@ fn write_patch(root: &Path, name: &str, enabled: bool, transition: bool) {
     write(&folder.join("transition"), &format!("{}\n", u8::from(transition)));
 }
 
+/// Whoever waits for a transition as long as it takes.
+pub(crate) fn patient(_: &Waiting<'_>) -> Decision {
+    Decision::Wait
+}
+
 /// The bytes of a module.
 pub(crate) fn module(name: &str, release: &str, livepatch: bool) -> Vec<u8> {
-    let mut modinfo = format!("name={name}\0vermagic={release} SMP mod_unload \0");
+    module_with(name, release, livepatch, "")
+}
+
+/// The same, with more in its `.modinfo`.
+pub(crate) fn module_with(name: &str, release: &str, livepatch: bool, more: &str) -> Vec<u8> {
+    let mut modinfo = format!("name={name}\0vermagic={release} SMP mod_unload \0{more}");
     if livepatch {
         modinfo.push_str("livepatch=Y\0");
     }

@@ -8,20 +8,25 @@
 //!
 //! Architecture invariant: nothing here knows how a livepatch was built.
 
+mod candidate;
 mod error;
+mod facts;
 mod kernel_log;
 mod load;
 mod modules;
 mod patches;
 mod system;
 mod tasks;
+mod transition;
 mod unload;
 
+pub use candidate::Candidate;
 pub use error::LiveError;
 pub use load::{LoadOptions, Loaded};
-pub use patches::{LoadedPatch, PatchedFunction, PatchedObject};
+pub use patches::{LoadedPatch, PatchedFunction, PatchedObject, State};
 pub use system::System;
 pub use tasks::Blocker;
+pub use transition::{Decision, Waiting, Watch};
 pub use unload::Rest;
 
 #[cfg(test)]

@@ -1,32 +1,34 @@
 //! Loading a livepatch and waiting for its transition.
 
+use crate::candidate::Candidate;
 use crate::error::LiveError;
 use crate::kernel_log::KernelLog;
-use crate::system::{System, check_name, read_if_there};
-use kmend_kernel::{Module, Packing};
+use crate::system::{System, read_if_there};
+use crate::transition::{Wait, Watch};
 use rustix::io::Errno;
 use serde::Serialize;
-use std::fs::File;
-use std::io::{Read, Seek};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Bit of `CAP_SYS_MODULE` in /proc/self/status (Linux, include/uapi/linux/capability.h).
 const CAP_SYS_MODULE: u32 = 16;
-/// The largest module that is read, in bytes.
-const LARGEST_MODULE: u64 = 256 << 20;
+
+/// How long the module of a livepatch that is disabled may still be held: the kernel frees it in a worker.
+const MODULE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How to load.
 #[derive(Debug, Clone, Copy)]
 pub struct LoadOptions {
     /// How long to wait for the transition.
     pub timeout: Duration,
+    /// Whether a transition that is not over then is turned around; else it is left to the kernel.
+    pub reverse: bool,
 }
 
 impl Default for LoadOptions {
-    /// The kernel signals the tasks that hold a transition after 15 s: twice that.
+    /// The kernel signals the tasks that hold a transition after 15 s (Linux, kernel/livepatch/transition.c,
+    /// `SIGNALS_TIMEOUT`): a minute more.
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(30) }
+        Self { timeout: Duration::from_secs(75), reverse: true }
     }
 }
 
@@ -40,71 +42,52 @@ pub struct Loaded {
 }
 
 impl System {
-    /// Loads a livepatch from a module's file and waits until every task runs it.
+    /// Loads a livepatch that was checked, and waits until every task runs it.
     ///
-    /// If the time runs out first, the error names the tasks, the livepatch stays loaded, and the transition
-    /// goes on.
-    pub fn load(&self, path: &Path, options: LoadOptions) -> Result<Loaded, LiveError> {
-        let mut file = File::open(path).map_err(|source| LiveError::Io { path: path.to_owned(), source })?;
-        let name = self.check_module(path, &mut file)?;
-        self.make_room(&name)?;
+    /// If the time runs out first, the error names the tasks. The livepatch is then unloaded again, or stays loaded
+    /// and the transition goes on, as the options say.
+    pub fn load(
+        &self,
+        candidate: &Candidate,
+        options: LoadOptions,
+        watch: &mut Watch<'_>,
+    ) -> Result<Loaded, LiveError> {
+        let name = &candidate.module.name;
+        self.make_room(name)?;
         let start = Instant::now();
         let log = KernelLog::from_now(&self.path("dev/kmsg"));
-        if let Err(errno) = self.calls.insert(&file) {
-            return Err(self.refused(name, errno, &log));
+        if let Err(errno) = self.calls.insert(&candidate.file) {
+            return Err(self.refused(name.clone(), errno, &log));
         }
-        self.await_transition(&name, options.timeout)?;
-        Ok(Loaded { name, time: start.elapsed() })
+        let loaded = || Loaded { name: name.clone(), time: start.elapsed() };
+        match self.await_transition(name, options.timeout, watch)? {
+            Wait::Over => Ok(loaded()),
+            Wait::Left => Err(self.left(name)),
+            Wait::TimedOut if !options.reverse => Err(self.stalled(name, options.timeout)),
+            Wait::TimedOut | Wait::Reversed => {
+                match self.reverse(name, start.elapsed(), options.timeout, watch)? {
+                    None => Ok(loaded()),
+                    Some(error) => {
+                        if matches!(error, LiveError::Reversed { .. }) && !self.is_pinned(name)? {
+                            self.remove_module(name, MODULE_PATIENCE)?;
+                        }
+                        Err(error)
+                    }
+                }
+            }
+        }
     }
 
-    /// Waits until a livepatch is in no transition.
-    pub(crate) fn await_transition(&self, name: &str, timeout: Duration) -> Result<(), LiveError> {
-        let over = |system: &System| Ok(system.patch(name)?.is_none_or(|patch| !patch.transition));
-        if self.wait_until(timeout, over)? {
-            return Ok(());
-        }
-        // Without the right to look at the tasks, the stall is still to be told.
-        let blockers = self.blocking(name).unwrap_or_default();
-        Err(LiveError::TransitionStalled { name: name.to_owned(), seconds: timeout.as_secs(), blockers })
-    }
-
-    /// Checks that a file is a livepatch for the running kernel and says its name.
-    fn check_module(&self, path: &Path, file: &mut File) -> Result<String, LiveError> {
-        let io = |source| LiveError::Io { path: path.to_owned(), source };
-        let mut bytes = Vec::new();
-        file.by_ref().take(LARGEST_MODULE).read_to_end(&mut bytes).map_err(io)?;
-        file.rewind().map_err(io)?;
-        let no_livepatch = |why| LiveError::NotALivepatch { what: path.display().to_string(), why };
-        if Packing::detect(&bytes).is_some() {
-            return Err(no_livepatch("it is packed; unpack it first"));
-        }
-        let module = Module::parse(&bytes)?;
-        if module.modinfo("livepatch").next() != Some("Y") {
-            return Err(no_livepatch("it is a module, but its .modinfo does not say `livepatch=Y`"));
-        }
-        check_name(module.name())?;
-        let running = self.release()?;
-        let built_for = module.release().unwrap_or("no kernel that it names");
-        if built_for != running {
-            let (name, built_for) = (module.name().to_owned(), built_for.to_owned());
-            return Err(LiveError::WrongKernel { name, built_for, running });
-        }
-        Ok(module.name().to_owned())
-    }
-
-    /// Checks that a livepatch can be loaded now. A module of that name that was disabled and left is removed:
+    /// Makes sure that a livepatch can be loaded now. A module of that name that was disabled and left is removed:
     /// a disabled livepatch cannot be enabled again (Linux 958ef1e39d24).
     fn make_room(&self, name: &str) -> Result<(), LiveError> {
-        let patches = self.patches()?;
-        if let Some(patch) = patches.iter().find(|patch| patch.name == name)
-            && patch.enabled
-        {
-            return Err(LiveError::AlreadyLoaded(name.to_owned()));
-        }
-        if let Some(other) = patches.iter().find(|patch| patch.transition) {
+        if let Some(other) = self.patches()?.iter().find(|patch| patch.transition) {
             return Err(LiveError::TransitionBusy { name: name.to_owned(), other: other.name.clone() });
         }
-        if self.module(name).exists() { self.remove_module(name, Duration::ZERO) } else { Ok(()) }
+        if self.patch(name)?.is_some_and(|patch| patch.enabled) {
+            return Err(LiveError::AlreadyLoaded(name.to_owned()));
+        }
+        if self.module(name).exists() { self.remove_module(name, MODULE_PATIENCE) } else { Ok(()) }
     }
 
     /// What a failed load means.
@@ -152,35 +135,32 @@ fn meaning(errno: Errno) -> &'static str {
 mod tests {
     use super::*;
     use crate::fake::{Fake, RELEASE, module};
+    use crate::transition::Decision;
+    use std::path::PathBuf;
 
-    const NOW: LoadOptions = LoadOptions { timeout: Duration::ZERO };
+    const NOW: LoadOptions = LoadOptions { timeout: Duration::ZERO, reverse: false };
 
-    fn livepatch(fake: &Fake) -> std::path::PathBuf {
+    fn livepatch(fake: &Fake) -> PathBuf {
         fake.file("x.ko", &module("livepatch_x", RELEASE, true))
+    }
+
+    fn load_with(fake: &Fake, options: LoadOptions, decision: Decision) -> Result<Loaded, LiveError> {
+        let system = fake.system();
+        let candidate = system.check(&[livepatch(fake)]).remove(0).map_err(|mut errors| errors.remove(0))?;
+        system.load(&candidate, options, &mut |_| decision)
+    }
+
+    fn load(fake: &Fake) -> Result<Loaded, LiveError> {
+        load_with(fake, NOW, Decision::Wait)
     }
 
     #[test]
     fn a_livepatch_is_loaded_and_seen() {
         let fake = Fake::new();
-        let loaded = fake.system().load(&livepatch(&fake), NOW).unwrap();
-        assert_eq!(loaded.name, "livepatch_x");
+        assert_eq!(load(&fake).unwrap().name, "livepatch_x");
         assert_eq!(fake.calls(), ["insert livepatch_x"]);
-        let error = fake.system().load(&livepatch(&fake), NOW).unwrap_err();
+        let error = load(&fake).unwrap_err();
         assert!(matches!(error, LiveError::AlreadyLoaded(_)), "{error}");
-    }
-
-    #[test]
-    fn what_is_no_livepatch_of_this_kernel_never_reaches_the_kernel() {
-        let fake = Fake::new();
-        let load = |bytes: &[u8]| fake.system().load(&fake.file("y.ko", bytes), NOW).unwrap_err();
-        let plain = load(&module("y", RELEASE, false));
-        assert!(matches!(plain, LiveError::NotALivepatch { .. }), "{plain}");
-        let other = load(&module("y", "5.0.0", true));
-        assert_eq!(other.to_string(), format!("y is for 5.0.0, but {RELEASE} is running"));
-        assert!(matches!(load(b"\x1f\x8b packed"), LiveError::NotALivepatch { .. }));
-        assert!(matches!(load(b"text"), LiveError::Kernel(_)));
-        assert!(matches!(load(&module("../y", RELEASE, true)), LiveError::Name(_)));
-        assert!(fake.calls().is_empty());
     }
 
     #[test]
@@ -188,23 +168,51 @@ mod tests {
         let fake = Fake::new();
         fake.stall();
         fake.task(84, 84, "cat", 0, "0\n", "[<0>] slow_read+0x1a/0x30\n");
-        let error = fake.system().load(&livepatch(&fake), NOW).unwrap_err();
+        let error = load(&fake).unwrap_err();
         assert!(error.to_string().ends_with("after 0 s\n  task 84 (cat) is in slow_read"), "{error}");
+        assert!(fake.path("sys/kernel/livepatch/livepatch_x").exists());
     }
 
     #[test]
-    fn a_transition_of_another_livepatch_is_told() {
+    fn a_stalled_transition_is_turned_around_and_what_is_left_is_unloaded() {
         let fake = Fake::new();
-        fake.patch("other", true, true);
-        let error = fake.system().load(&livepatch(&fake), NOW).unwrap_err();
-        assert_eq!(error.to_string(), "livepatch_x must wait: other is in transition");
+        fake.stall();
+        fake.task(84, 84, "cat", 0, "0\n", "[<0>] slow_read+0x1a/0x30\n");
+        fake.reverses("livepatch_x");
+        let options = LoadOptions { timeout: Duration::from_millis(200), reverse: true };
+        let error = load_with(&fake, options, Decision::Wait).unwrap_err();
+        assert!(
+            matches!(&error, LiveError::Reversed { blockers, state: crate::State::Disabled, .. } if blockers.len() == 1),
+            "{error}"
+        );
+        assert!(error.to_string().contains("it is unloaded again"), "{error}");
+        assert_eq!(fake.calls(), ["insert livepatch_x", "remove livepatch_x"]);
+    }
+
+    #[test]
+    fn a_reversal_that_stalls_as_well_is_told_and_nothing_is_unloaded() {
+        let fake = Fake::new();
+        fake.stall();
+        let error = load_with(&fake, LoadOptions { reverse: true, ..NOW }, Decision::Wait).unwrap_err();
+        assert!(matches!(error, LiveError::TransitionStalled { .. }), "{error}");
+        assert_eq!(fake.read("sys/kernel/livepatch/livepatch_x/enabled"), "0\n");
+        assert_eq!(fake.calls(), ["insert livepatch_x"]);
+    }
+
+    #[test]
+    fn who_breaks_off_the_wait_is_told_how_it_stands() {
+        let fake = Fake::new();
+        fake.stall();
+        let error = load_with(&fake, LoadOptions::default(), Decision::Leave).unwrap_err();
+        assert_eq!(error.to_string(), "livepatch_x is left as it is: enabling");
+        assert_eq!(fake.read("sys/kernel/livepatch/livepatch_x/enabled"), "1\n");
     }
 
     #[test]
     fn a_disabled_rest_is_removed_first() {
         let fake = Fake::new();
         fake.module("livepatch_x", 0);
-        fake.system().load(&livepatch(&fake), NOW).unwrap();
+        load(&fake).unwrap();
         assert_eq!(fake.calls(), ["remove livepatch_x", "insert livepatch_x"]);
     }
 
@@ -213,7 +221,7 @@ mod tests {
         let fake = Fake::new();
         let refuse = |errno| {
             fake.refuse(errno);
-            fake.system().load(&livepatch(&fake), NOW).unwrap_err()
+            load(&fake).unwrap_err()
         };
         assert!(matches!(refuse(Errno::PERM), LiveError::NotRoot(_)));
         assert!(matches!(refuse(Errno::EXIST), LiveError::AlreadyLoaded(_)));

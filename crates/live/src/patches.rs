@@ -20,6 +20,44 @@ pub struct LoadedPatch {
     pub objects: Vec<PatchedObject>,
 }
 
+/// The state of a livepatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Every task runs its code.
+    Enabled,
+    /// Tasks are being moved to its code.
+    Enabling,
+    /// Tasks are being moved away from its code.
+    Disabling,
+    /// No task runs its code. Since Linux 5.1 such a livepatch is gone from sysfs a moment later.
+    Disabled,
+}
+
+impl State {
+    /// The state in a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Enabled => "enabled",
+            State::Enabling => "enabling",
+            State::Disabling => "disabling",
+            State::Disabled => "disabled",
+        }
+    }
+}
+
+impl LoadedPatch {
+    /// What `enabled` and `transition` mean together.
+    pub fn state(&self) -> State {
+        match (self.enabled, self.transition) {
+            (true, false) => State::Enabled,
+            (true, true) => State::Enabling,
+            (false, true) => State::Disabling,
+            (false, false) => State::Disabled,
+        }
+    }
+}
+
 /// vmlinux or a module, with its patched functions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PatchedObject {

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Files of sysfs and procfs are at most a page, but for stacks; more than this is not read, in bytes.
-const LARGEST: u64 = 64 << 10;
+pub(crate) const LARGEST: u64 = 64 << 10;
 /// Between two looks at sysfs.
-const LOOK: Duration = Duration::from_millis(20);
+pub(crate) const LOOK: Duration = Duration::from_millis(20);
 /// `MODULE_NAME_LEN` with its NUL on 64-bit (Linux, include/linux/moduleparam.h).
 const NAME_LENGTH: usize = 56;
 

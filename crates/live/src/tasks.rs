@@ -10,6 +10,9 @@ use std::path::Path;
 /// `PF_KTHREAD` in the flags of /proc/PID/stat (Linux, include/linux/sched.h).
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
+/// Is called with the folders of a process and a task, their numbers, and the task's state.
+type Visit<'a> = dyn FnMut(&Path, &Path, (u32, u32), i32) + 'a;
+
 /// A task that is still in the old state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Blocker {
@@ -51,18 +54,34 @@ impl System {
         if !patch.transition {
             return Ok(Vec::new());
         }
-        let processes = self.path("proc");
         let mut blockers = Vec::new();
+        self.each_in_old_state(patch.enabled, &mut |process, task, ids, patch_state| {
+            blockers.push(read_blocker(process, task, ids, patch_state, &patch));
+        })?;
+        Ok(blockers)
+    }
+
+    /// How many tasks hold the transition of a livepatch.
+    pub(crate) fn count_blocking(&self, name: &str) -> Result<usize, LiveError> {
+        let Some(patch) = self.patch(name)?.filter(|patch| patch.transition) else { return Ok(0) };
+        let mut count = 0;
+        self.each_in_old_state(patch.enabled, &mut |_, _, _, _| count += 1)?;
+        Ok(count)
+    }
+
+    /// Visits every task that has yet to leave its state: the process's folder, the task's, their numbers, the state.
+    fn each_in_old_state(&self, target: bool, visit: &mut Visit<'_>) -> Result<(), LiveError> {
+        let processes = self.path("proc");
         for pid in numbers_in(&processes)? {
             let process = processes.join(pid.to_string());
             for tid in numbers_in(&process.join("task"))? {
                 let task = process.join("task").join(tid.to_string());
-                if let Some(patch_state) = state_to_leave(&task, patch.enabled)? {
-                    blockers.push(read_blocker(&process, &task, (pid, tid), patch_state, &patch));
+                if let Some(patch_state) = state_to_leave(&task, target)? {
+                    visit(&process, &task, (pid, tid), patch_state);
                 }
             }
         }
-        Ok(blockers)
+        Ok(())
     }
 }
 

@@ -2,12 +2,10 @@
 
 use crate::error::LiveError;
 use crate::system::{System, check_name, read_if_there};
+use crate::transition::{Wait, Watch};
 use rustix::io::Errno;
 use serde::Serialize;
 use std::ffi::CString;
-use std::fs::OpenOptions;
-use std::io::{self, Write};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// The letter of a livepatch in /sys/module/NAME/taint (Linux, kernel/panic.c, `taint_flags`).
@@ -27,17 +25,13 @@ pub enum Rest {
 impl System {
     /// Disables a livepatch, waits until no task runs it, and unloads its module if it can be. A livepatch that is
     /// still being enabled is turned back; one that was disabled before is unloaded.
-    pub fn unload(&self, name: &str, timeout: Duration) -> Result<Rest, LiveError> {
+    pub fn unload(&self, name: &str, timeout: Duration, watch: &mut Watch<'_>) -> Result<Rest, LiveError> {
         check_name(name)?;
         let start = Instant::now();
-        match self.patch(name)? {
-            Some(patch) => {
-                if patch.enabled {
-                    self.disable(name)?;
-                }
-                self.await_transition(name, timeout)?;
-            }
-            None => self.check_rest(name)?,
+        if self.patch(name)?.is_some() {
+            self.disable(name, timeout, watch)?;
+        } else {
+            self.check_rest(name)?;
         }
         if self.is_pinned(name)? {
             return Ok(Rest::Module);
@@ -46,25 +40,28 @@ impl System {
         Ok(Rest::Nothing)
     }
 
-    /// Whether a livepatch says that it has to stay in memory.
-    fn is_pinned(&self, name: &str) -> Result<bool, LiveError> {
-        let parameter = self.module(name).join("parameters/pinned");
-        Ok(read_if_there(&parameter)?.is_some_and(|value| value.trim() == "Y"))
+    /// Disables a livepatch and waits until no task runs it. Its module stays.
+    pub fn disable(&self, name: &str, timeout: Duration, watch: &mut Watch<'_>) -> Result<(), LiveError> {
+        let start = Instant::now();
+        let Some(patch) = self.patch(name)? else { return Err(LiveError::NotLoaded(name.to_owned())) };
+        if patch.enabled {
+            self.write_enabled(name, false)?;
+        }
+        match self.await_transition(name, timeout, watch)? {
+            Wait::Over => Ok(()),
+            Wait::TimedOut => Err(self.stalled(name, timeout)),
+            Wait::Left => Err(self.left(name)),
+            Wait::Reversed => match self.reverse(name, start.elapsed(), timeout, watch)? {
+                None => Ok(()),
+                Some(error) => Err(error),
+            },
+        }
     }
 
-    fn disable(&self, name: &str) -> Result<(), LiveError> {
-        let path = self.livepatch(name).join("enabled");
-        match write_zero(&path) {
-            Ok(()) => Ok(()),
-            Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
-                let other = self.patches()?.into_iter().find(|patch| patch.transition);
-                let other = other.map_or_else(|| "another livepatch".to_owned(), |patch| patch.name);
-                Err(LiveError::TransitionBusy { name: name.to_owned(), other })
-            }
-            // Someone else was faster: the kernel says EINVAL for the value that is there already.
-            Err(_) if self.patch(name)?.is_none_or(|patch| !patch.enabled) => Ok(()),
-            Err(error) => Err(LiveError::at(&path, error)),
-        }
+    /// Whether a livepatch says that it has to stay in memory.
+    pub(crate) fn is_pinned(&self, name: &str) -> Result<bool, LiveError> {
+        let parameter = self.module(name).join("parameters/pinned");
+        Ok(read_if_there(&parameter)?.is_some_and(|value| value.trim() == "Y"))
     }
 
     /// Checks that a module without a livepatch's folder is what a disabled livepatch leaves.
@@ -111,23 +108,17 @@ impl System {
     }
 }
 
-/// Writes `0` in one call: a file of sysfs takes a value, not a stream.
-fn write_zero(path: &Path) -> io::Result<()> {
-    let written = OpenOptions::new().write(true).open(path)?.write(b"0")?;
-    if written == 1 { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::Fake;
+    use crate::fake::{Fake, patient};
 
     #[test]
     fn a_disabled_livepatch_is_unloaded() {
         let fake = Fake::new();
         fake.module("x", 0);
         fake.write("sys/module/x/taint", "OEK\n");
-        fake.system().unload("x", Duration::ZERO).unwrap();
+        fake.system().unload("x", Duration::ZERO, &mut patient).unwrap();
         assert_eq!(fake.calls(), ["remove x"]);
     }
 
@@ -137,7 +128,7 @@ mod tests {
         fake.patch("x", true, false);
         fake.module("x", 1);
         fake.write("sys/module/x/parameters/pinned", "Y\n");
-        assert_eq!(fake.system().unload("x", Duration::ZERO).unwrap(), Rest::Module);
+        assert_eq!(fake.system().unload("x", Duration::ZERO, &mut patient).unwrap(), Rest::Module);
         assert_eq!(fake.read("sys/kernel/livepatch/x/enabled"), "0\n");
         assert!(fake.calls().is_empty());
     }
@@ -147,7 +138,7 @@ mod tests {
         let fake = Fake::new();
         fake.patch("x", true, false);
         fake.module("x", 0);
-        fake.system().unload("x", Duration::ZERO).unwrap();
+        fake.system().unload("x", Duration::ZERO, &mut patient).unwrap();
         assert_eq!(fake.read("sys/kernel/livepatch/x/enabled"), "0\n");
         assert!(!fake.path("sys/module/x").exists());
     }
@@ -155,7 +146,7 @@ mod tests {
     #[test]
     fn what_is_not_there_or_no_livepatch_is_left_alone() {
         let fake = Fake::new();
-        let unload = |name: &str| fake.system().unload(name, Duration::ZERO).unwrap_err();
+        let unload = |name: &str| fake.system().unload(name, Duration::ZERO, &mut patient).unwrap_err();
         assert!(matches!(unload("x"), LiveError::NotLoaded(_)));
         assert!(matches!(unload("a/b"), LiveError::Name(_)));
         fake.module("ext4", 0);
@@ -168,7 +159,7 @@ mod tests {
         let fake = Fake::new();
         fake.patch("x", false, false);
         fake.module("x", 2);
-        let error = fake.system().unload("x", Duration::ZERO).unwrap_err();
+        let error = fake.system().unload("x", Duration::ZERO, &mut patient).unwrap_err();
         assert!(matches!(error, LiveError::ModuleHeld { references: 2, .. }), "{error}");
         assert!(fake.calls().is_empty());
     }
@@ -179,7 +170,7 @@ mod tests {
         fake.patch("x", true, true);
         fake.module("x", 1);
         fake.task(84, 84, "cat", 0, "1\n", "");
-        let error = fake.system().unload("x", Duration::ZERO).unwrap_err();
+        let error = fake.system().unload("x", Duration::ZERO, &mut patient).unwrap_err();
         assert!(
             matches!(&error, LiveError::TransitionStalled { blockers, .. } if blockers.len() == 1),
             "{error}"

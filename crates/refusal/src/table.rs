@@ -136,9 +136,19 @@ codes! {
     AlreadyLoaded = "0704", Nothing, "already loaded", "`kmend list` shows it";
     NotLoaded = "0705", Nothing, "not loaded", "`kmend list` shows what is";
     KernelRefused = "0706", Error, "the kernel refused the module", "the errno and the kernel's own lines are in the message";
-    TransitionStalled = "0707", Error, "the transition does not finish", "the tasks that hold it are in the message; it goes on in the background";
+    TransitionStalled = "0707", Error, "the transition does not finish", "`kmend blocking` shows the tasks that hold it, `kmend wait` goes on waiting: it goes on in the kernel";
     SysfsFormat = "0708", Error, "the kernel's livepatch state cannot be read", "is sysfs mounted at /sys, and is the kernel built with CONFIG_LIVEPATCH=y?";
-    TransitionBusy = "0709", Error, "another transition is under way", "wait until it ends (`kmend list` shows it), then try again";
+    TransitionBusy = "0709", Error, "another transition is under way", "wait until it ends (`kmend wait`), then try again";
+    BuildIdDiffers = "0710", Refusal, "the running kernel is another build of this release", "build it for the kernel that runs: fetch that very version, or import its own image and source";
+    FunctionConflict = "0711", Refusal, "a loaded livepatch patches the same function", "build both patches into one livepatch that replaces, or unload the other one first";
+    FtraceOff = "0712", Refusal, "ftrace is switched off", "switch it on with `sysctl kernel.ftrace_enabled=1`: livepatches redirect functions by it";
+    SignatureNeeded = "0713", Refusal, "this kernel takes signed modules only", "sign the module with a key that the kernel trusts";
+    DoesNotReplace = "0714", Refusal, "the livepatch does not replace others", "build it without --no-replace, or load it beside the others with `kmend load`";
+    TransitionReversed = "0715", Error, "the transition did not finish and was reversed", "the tasks that held it are in the message: wake or stop them, then try again, with a longer --timeout if need be";
+    Interrupted = "0716", Error, "interrupted", "the transition goes on in the kernel: `kmend wait` awaits it, `kmend status` shows it";
+    CannotEnable = "0717", Refusal, "a disabled livepatch cannot be enabled again", "load it again: `kmend load FILE`";
+    NotConfirmed = "0718", Refusal, "not confirmed", "read what the command does, and give --yes if that is what you want";
+    NoTransition = "0719", Nothing, "no transition is under way", "`kmend list` shows the livepatches and their states";
 }
 
 impl fmt::Display for Code {

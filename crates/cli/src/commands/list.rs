@@ -4,7 +4,7 @@ use crate::failure::{End, Failure};
 use crate::output::Output;
 use crate::style::{BOLD, DIM, GREEN, YELLOW, paint};
 use clap::Args;
-use kmend_live::{LoadedPatch, PatchedObject, System};
+use kmend_live::{LoadedPatch, PatchedObject, State, System};
 use std::fmt::Write;
 
 /// List the livepatches of the running kernel
@@ -33,12 +33,7 @@ impl List {
 fn text(patches: &[LoadedPatch]) -> String {
     let mut text = String::new();
     for patch in patches {
-        let state = match (patch.enabled, patch.transition) {
-            (true, false) => paint(GREEN, "enabled"),
-            (true, true) => paint(YELLOW, "enabling"),
-            (false, true) => paint(YELLOW, "disabling"),
-            (false, false) => paint(DIM, "disabled"),
-        };
+        let state = state(patch.state());
         let replaces = if patch.replace == Some(true) { ", replaces those before it" } else { "" };
         let _ = writeln!(text, "{} {state}{replaces}", paint(BOLD, &patch.name));
         for object in &patch.objects {
@@ -46,6 +41,16 @@ fn text(patches: &[LoadedPatch]) -> String {
         }
     }
     text
+}
+
+/// A state in its colour.
+pub(super) fn state(state: State) -> String {
+    let style = match state {
+        State::Enabled => GREEN,
+        State::Enabling | State::Disabling => YELLOW,
+        State::Disabled => DIM,
+    };
+    paint(style, state.name())
 }
 
 fn add_object(text: &mut String, object: &PatchedObject) {

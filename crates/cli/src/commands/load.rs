@@ -1,18 +1,25 @@
-//! `kmend load`
+//! `kmend load` and `kmend replace`
 
 use crate::failure::{End, Failure};
 use crate::output::Output;
-use crate::progress::Progress;
-use crate::style::{GREEN, paint};
+use crate::style::{DIM, GREEN, paint};
+use crate::watcher::Watcher;
 use clap::Args;
-use kmend_live::{LoadOptions, System};
+use kmend_live::{Candidate, LiveError, LoadOptions, Loaded, System};
+use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Load a livepatch into the running kernel, and wait until every task runs it
+/// Load livepatches into the running kernel, and wait until every task runs them
 ///
-/// The kernel moves its tasks to the new code one by one, each when it runs none of the old. If tasks hold the
-/// transition longer than the timeout, they are named with what they are doing, and the transition goes on by itself.
+/// First all the files are checked: that each is for the kernel that runs (release and build id), that it is not loaded
+/// already, that it patches no function that another loaded livepatch patches and that it does not replace, that ftrace is
+/// on, and that it is signed where this kernel takes signed modules only. Then they are loaded in their order.
+///
+/// The kernel moves its tasks to the new code one by one, each when it runs none of the old. After 15 s it signals those
+/// that are left. A transition that is not over after --timeout is reversed: the tasks that held it are named, and the
+/// livepatch is unloaded again. With --wait it is left to the kernel instead, which goes on with it. Ctrl-C on a terminal
+/// asks what to do; elsewhere it leaves the transition to the kernel.
 ///
 /// A livepatch that was built to replace others (which is what `kmend build` does unless told otherwise) takes the
 /// place of all that are loaded; `kmend inspect` tells. What kmend loads is gone after the next boot.
@@ -21,31 +28,145 @@ use std::time::Duration;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Load {
+    /// The livepatch modules that `kmend build` wrote
+    #[arg(value_name = "FILE", required = true)]
+    modules: Vec<PathBuf>,
+    #[command(flatten)]
+    how: How,
+}
+
+/// Load a livepatch that takes the place of all that are loaded, in one step
+///
+/// No task runs unpatched code in between: the kernel moves each from what it runs to the new livepatch at once, and then
+/// unloads the old ones' code. Refused if the module was built with --no-replace. Otherwise as `kmend load`.
+///
+/// Needs root. Exit codes: 0 loaded, 3 it is loaded already, 2 refused, 1 failed or not over in time.
+#[derive(Debug, Args)]
+#[command(after_help = REPLACE_EXAMPLES)]
+pub(crate) struct Replace {
     /// The livepatch module that `kmend build` wrote
     #[arg(value_name = "FILE")]
     module: PathBuf,
-    /// How long to wait for the transition, in seconds
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(Debug, Args)]
+struct How {
+    /// After how many seconds a transition that is not over is reversed
     #[arg(long, value_name = "S", default_value_t = LoadOptions::default().timeout.as_secs())]
     timeout: u64,
+    /// Wait this many seconds, and then leave the transition to the kernel
+    #[arg(long, value_name = "S", conflicts_with = "timeout")]
+    wait: Option<u64>,
+    /// Make all the checks, and load nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 const EXAMPLES: &str = "\
+Examples:
+  kmend load livepatch-fix.ko
+  kmend load livepatch-first.ko livepatch-second.ko --timeout 300
+  kmend load livepatch-fix.ko --dry-run";
+
+const REPLACE_EXAMPLES: &str = "\
 Example:
-  kmend load livepatch-fix.ko";
+  kmend replace livepatch-all-fixes.ko";
+
+/// What was done with the files.
+#[derive(Debug, Default, Serialize)]
+struct Loads {
+    /// Whether nothing was to be changed.
+    dry_run: bool,
+    /// What was loaded, in order.
+    loaded: Vec<Loaded>,
+    /// What would be loaded.
+    would_load: Vec<String>,
+    /// What was loaded before.
+    already_loaded: Vec<String>,
+}
 
 impl Load {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
-        let mut progress = Progress::new();
-        progress.begin("load");
-        progress.detail("waiting until every task runs the new code");
-        let options = LoadOptions { timeout: Duration::from_secs(self.timeout) };
-        let loaded = System::running()
-            .load(&self.module, options)
-            .map_err(|error| Failure::about(self.module.display().to_string(), &error))?;
-        drop(progress);
-        output.result(&loaded, |loaded| {
-            format!("{} {} in {:.2} s\n", paint(GREEN, "loaded"), loaded.name, loaded.time.as_secs_f64())
-        })?;
-        Ok(End::Done)
+        let system = System::running();
+        let (candidates, already_loaded) = check(&system, &self.modules)?;
+        load(&system, &candidates, already_loaded, &self.how, output)
     }
+}
+
+impl Replace {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
+        let system = System::running();
+        let (candidates, already_loaded) = check(&system, std::slice::from_ref(&self.module))?;
+        for candidate in &candidates {
+            candidate.require_replace()?;
+        }
+        load(&system, &candidates, already_loaded, &self.how, output)
+    }
+}
+
+/// Checks all the files. One that is loaded already is no reason not to load the others.
+fn check(system: &System, paths: &[PathBuf]) -> Result<(Vec<Candidate>, Vec<String>), Failure> {
+    let (mut candidates, mut loaded, mut failure) = (Vec::new(), Vec::new(), None::<Failure>);
+    for (path, checked) in paths.iter().zip(system.check(paths)) {
+        match checked {
+            Ok(candidate) => candidates.push(candidate),
+            Err(errors) => match errors.as_slice() {
+                [LiveError::AlreadyLoaded(name)] if paths.len() > 1 => loaded.push(name.clone()),
+                errors => {
+                    let reasons = Failure::all(&path.display().to_string(), errors);
+                    failure = Some(match failure {
+                        None => reasons,
+                        Some(failure) => failure.and(reasons),
+                    });
+                }
+            },
+        }
+    }
+    failure.map_or(Ok((candidates, loaded)), Err)
+}
+
+fn load(
+    system: &System,
+    candidates: &[Candidate],
+    already_loaded: Vec<String>,
+    how: &How,
+    output: &mut Output,
+) -> Result<End, Failure> {
+    let mut loads = Loads { dry_run: how.dry_run, already_loaded, ..Loads::default() };
+    if how.dry_run {
+        loads.would_load = candidates.iter().map(|candidate| candidate.module.name.clone()).collect();
+    } else {
+        let mut watcher = Watcher::new("load")?;
+        for candidate in candidates {
+            let loaded = system
+                .load(candidate, how.options(), &mut |waiting| watcher.look(waiting))
+                .map_err(|error| {
+                    let failure = Failure::about(candidate.path.display().to_string(), &error);
+                    failure
+                        .with_detail(loads.loaded.iter().map(|loaded| format!("{} is loaded", loaded.name)))
+                })?;
+            loads.loaded.push(loaded);
+        }
+    }
+    let nothing = loads.loaded.is_empty() && loads.would_load.is_empty();
+    output.result(&loads, text)?;
+    Ok(if nothing { End::Nothing } else { End::Done })
+}
+
+impl How {
+    fn options(&self) -> LoadOptions {
+        let (timeout, reverse) = self.wait.map_or((self.timeout, true), |wait| (wait, false));
+        LoadOptions { timeout: Duration::from_secs(timeout), reverse }
+    }
+}
+
+fn text(loads: &Loads) -> String {
+    let already = loads.already_loaded.iter().map(|name| format!("{} {name}\n", paint(DIM, "loaded before")));
+    let would = loads.would_load.iter().map(|name| format!("{} {name}\n", paint(GREEN, "would load")));
+    let loaded = loads.loaded.iter().map(|loaded| {
+        format!("{} {} in {:.2} s\n", paint(GREEN, "loaded"), loaded.name, loaded.time.as_secs_f64())
+    });
+    already.chain(would).chain(loaded).collect()
 }

@@ -2,8 +2,8 @@
 
 use crate::failure::{End, Failure};
 use crate::output::Output;
-use crate::progress::Progress;
 use crate::style::{GREEN, paint};
+use crate::watcher::Watcher;
 use clap::Args;
 use kmend_live::{LoadOptions, Rest, System};
 use serde::Serialize;
@@ -42,11 +42,10 @@ impl Unload {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         // The kernel writes `_` for `-` in the names of modules.
         let name = self.name.replace('-', "_");
-        let mut progress = Progress::new();
-        progress.begin("unload");
-        progress.detail("waiting until no task runs the new code");
-        let rest = System::running().unload(&name, Duration::from_secs(self.timeout))?;
-        drop(progress);
+        let mut watcher = Watcher::new("unload")?;
+        let timeout = Duration::from_secs(self.timeout);
+        let rest = System::running().unload(&name, timeout, &mut |waiting| watcher.look(waiting))?;
+        drop(watcher);
         let text = |it: &Unloaded<'_>| match it.rest {
             Rest::Nothing => format!("{} {}\n", paint(GREEN, "unloaded"), it.unloaded),
             Rest::Module => format!(

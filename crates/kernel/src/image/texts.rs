@@ -32,8 +32,9 @@ pub(super) fn release(banner: &str) -> Option<&str> {
     banner.split_whitespace().nth(2)
 }
 
-/// The build id in a section of notes (ELF gABI, "Note Section").
-pub(super) fn build_id(notes: &[u8]) -> Option<&[u8]> {
+/// The build id in a section of notes (ELF gABI, "Note Section"), such as /sys/kernel/notes shows that of the running
+/// kernel.
+pub fn build_id(notes: &[u8]) -> Option<&[u8]> {
     let mut at = 0;
     loop {
         let name_size = le::u32_at(notes, at)? as usize;

@@ -1,0 +1,178 @@
+//! What is checked of a livepatch before the kernel sees it.
+
+use crate::error::LiveError;
+use crate::patches::LoadedPatch;
+use crate::system::{System, check_name};
+use kmend_inspect::Inspection;
+use kmend_kernel::{Module, Packing};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+
+/// The largest module that is read, in bytes.
+const LARGEST_MODULE: u64 = 256 << 20;
+
+/// A livepatch that can be loaded: its file, as it was checked.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The file.
+    pub path: PathBuf,
+    /// What the module says of itself.
+    pub module: Inspection,
+    pub(crate) file: File,
+}
+
+/// A function of an object: the object's name, the function's, and its position counted from 1.
+type Target = (String, String, u64);
+
+/// Which livepatch patches a function now.
+type Owners = BTreeMap<Target, String>;
+
+impl Candidate {
+    /// Checks that the module was built to take the place of those that are loaded.
+    pub fn require_replace(&self) -> Result<(), LiveError> {
+        let why = match self.module.replace {
+            Some(true) => return Ok(()),
+            Some(false) => "was built to be added to the livepatches that are loaded",
+            None => "makes its patch table at run time: whether it replaces cannot be read from its file",
+        };
+        Err(LiveError::DoesNotReplace { name: self.module.name.clone(), why })
+    }
+}
+
+impl System {
+    /// Checks livepatches that shall be loaded one after the other, all before the first is. For each that cannot be,
+    /// all the reasons.
+    pub fn check(&self, paths: &[PathBuf]) -> Vec<Result<Candidate, Vec<LiveError>>> {
+        let patches = match self.patches() {
+            Ok(patches) => patches,
+            Err(error) => return vec![Err(vec![error])],
+        };
+        let mut owners = owners(&patches);
+        let mut names: Vec<String> = Vec::new();
+        let mut check = |path: &PathBuf| {
+            let candidate = open(path)?;
+            let mut errors = self.misfits(&candidate.module);
+            errors.extend(no_room(&candidate.module, &patches, &owners));
+            if names.contains(&candidate.module.name) {
+                errors.push(LiveError::AlreadyLoaded(candidate.module.name.clone()));
+            }
+            if !errors.is_empty() {
+                return Err(errors);
+            }
+            let module = &candidate.module;
+            if module.replace == Some(true) {
+                owners.clear();
+            }
+            owners.extend(targets(module).map(|target| (target, module.name.clone())));
+            names.push(module.name.clone());
+            Ok(candidate)
+        };
+        paths.iter().map(&mut check).collect()
+    }
+
+    /// Why a module does not fit the kernel that runs, as it is now.
+    fn misfits(&self, module: &Inspection) -> Vec<LiveError> {
+        let mut errors = Vec::new();
+        let name = module.name.clone();
+        match self.release() {
+            Ok(running) if running != module.kernel => {
+                let built_for = if module.kernel.is_empty() {
+                    "no kernel that it names".to_owned()
+                } else {
+                    module.kernel.clone()
+                };
+                errors.push(LiveError::WrongKernel { name: name.clone(), built_for, running });
+            }
+            Ok(_) => errors.extend(self.other_build(module)),
+            Err(error) => errors.push(error),
+        }
+        if self.ftrace_enabled() == Some(false) {
+            errors.push(LiveError::FtraceOff(name.clone()));
+        }
+        if !module.signed
+            && let Some(why) = self.demands_signatures()
+        {
+            errors.push(LiveError::Unsigned { name, why });
+        }
+        errors
+    }
+
+    /// The same release may have been built more than once, with functions and symbols in other places.
+    fn other_build(&self, module: &Inspection) -> Option<LiveError> {
+        let (built_for, running) = (module.build_id.clone()?, self.build_id()?);
+        let name = module.name.clone();
+        (built_for != running).then_some(LiveError::BuildIdDiffers { name, built_for, running })
+    }
+}
+
+/// Opens a module's file and reads what it says of itself.
+fn open(path: &Path) -> Result<Candidate, Vec<LiveError>> {
+    let io = |source| vec![LiveError::Io { path: path.to_owned(), source }];
+    let no_livepatch = |why| vec![LiveError::NotALivepatch { what: path.display().to_string(), why }];
+    let mut file = File::open(path).map_err(io)?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(LARGEST_MODULE).read_to_end(&mut bytes).map_err(io)?;
+    file.rewind().map_err(io)?;
+    if Packing::detect(&bytes).is_some() {
+        return Err(no_livepatch("it is packed; unpack it first"));
+    }
+    let module = Module::parse(&bytes).map_err(|error| vec![error.into()])?;
+    let module = kmend_inspect::read(path, &module)
+        .map_err(|_| no_livepatch("it is a module, but its .modinfo does not say `livepatch=Y`"))?;
+    check_name(&module.name).map_err(|error| vec![error])?;
+    Ok(Candidate { path: path.to_owned(), module, file })
+}
+
+/// Why a livepatch cannot be loaded beside those that are there.
+fn no_room(module: &Inspection, patches: &[LoadedPatch], owners: &Owners) -> Vec<LiveError> {
+    let name = &module.name;
+    if patches.iter().any(|patch| patch.name == *name && patch.enabled) {
+        return vec![LiveError::AlreadyLoaded(name.clone())];
+    }
+    let mut errors = Vec::new();
+    if let Some(other) = patches.iter().find(|patch| patch.transition) {
+        errors.push(LiveError::TransitionBusy { name: name.clone(), other: other.name.clone() });
+    }
+    if module.replace == Some(true) {
+        return errors;
+    }
+    let mut conflicts: BTreeMap<&String, Vec<String>> = BTreeMap::new();
+    for target in targets(module) {
+        if let Some(owner) = owners.get(&target) {
+            conflicts.entry(owner).or_default().push(target.1);
+        }
+    }
+    errors.extend(conflicts.into_iter().map(|(other, functions)| LiveError::Conflict {
+        name: name.clone(),
+        other: other.clone(),
+        functions,
+    }));
+    errors
+}
+
+/// The functions that a module patches. A position of 0 says that the name is the only one, which sysfs shows as 1
+/// (Linux, kernel/livepatch/core.c, `klp_init_func`).
+fn targets(module: &Inspection) -> impl Iterator<Item = Target> {
+    module.objects.iter().flat_map(|object| {
+        let target = |name: &String, position: u64| (object.name.clone(), name.clone(), position.max(1));
+        object.functions.iter().map(move |function| target(&function.name, function.position))
+    })
+}
+
+/// The functions that are patched now.
+fn owners(patches: &[LoadedPatch]) -> Owners {
+    let mut owners = Owners::new();
+    for patch in patches {
+        for object in &patch.objects {
+            owners.extend(object.functions.iter().map(|function| {
+                ((object.name.clone(), function.name.clone(), function.position), patch.name.clone())
+            }));
+        }
+    }
+    owners
+}
+
+#[cfg(test)]
+mod tests;

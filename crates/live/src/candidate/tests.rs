@@ -1,0 +1,99 @@
+use super::*;
+use crate::fake::{Fake, RELEASE, module, module_with};
+use kmend_inspect::{PatchedFunction, PatchedObject};
+use kmend_refusal::{Code, Coded};
+
+/// A note with the build id 01020304 (ELF gABI, "Note Section").
+const NOTES: &[u8] = b"\x04\0\0\0\x04\0\0\0\x03\0\0\0GNU\0\x01\x02\x03\x04";
+
+fn codes(fake: &Fake, bytes: &[u8]) -> Vec<Code> {
+    let checked = fake.system().check(&[fake.file("y.ko", bytes)]).remove(0);
+    checked.map_or_else(|errors| errors.iter().map(Coded::code).collect(), |_| Vec::new())
+}
+
+fn livepatch() -> Vec<u8> {
+    module("livepatch_y", RELEASE, true)
+}
+
+#[test]
+fn what_is_no_livepatch_of_this_kernel_never_reaches_the_kernel() {
+    let fake = Fake::new();
+    assert_eq!(codes(&fake, &module("y", RELEASE, false)), [Code::NotALivepatch]);
+    assert_eq!(codes(&fake, &module("y", "5.0.0", true)), [Code::WrongKernel]);
+    assert_eq!(codes(&fake, b"\x1f\x8b packed"), [Code::NotALivepatch]);
+    assert_eq!(codes(&fake, b"text"), [Code::ModuleFormat]);
+    assert_eq!(codes(&fake, &module("../y", RELEASE, true)), [Code::Usage]);
+    assert_eq!(codes(&fake, &livepatch()), []);
+    assert!(fake.calls().is_empty());
+}
+
+#[test]
+fn a_module_of_any_length_is_an_error_and_no_panic() {
+    let fake = Fake::new();
+    let whole = livepatch();
+    for length in (0..whole.len()).step_by(7) {
+        assert!(!codes(&fake, &whole[..length]).is_empty(), "{length}");
+    }
+}
+
+#[test]
+fn another_build_of_the_release_is_told_by_its_id() {
+    let fake = Fake::new();
+    let built_for = |id| module_with("y", RELEASE, true, &format!("kmend_build_id={id}\0"));
+    assert_eq!(codes(&fake, &built_for("ff")), [], "without notes there is nothing to compare");
+    std::fs::write(fake.path("sys/kernel/notes"), NOTES).unwrap();
+    assert_eq!(codes(&fake, &built_for("ff")), [Code::BuildIdDiffers]);
+    assert_eq!(codes(&fake, &built_for("01020304")), []);
+    assert_eq!(codes(&fake, &livepatch()), [], "other tools name no build");
+}
+
+#[test]
+fn all_that_the_kernel_would_refuse_it_for_is_told_at_once() {
+    let fake = Fake::new();
+    fake.write("proc/sys/kernel/ftrace_enabled", "0\n");
+    fake.write("sys/kernel/security/lockdown", "none [integrity] confidentiality\n");
+    fake.patch("other", true, true);
+    let all = [Code::FtraceOff, Code::SignatureNeeded, Code::TransitionBusy];
+    assert_eq!(codes(&fake, &livepatch()), all);
+    fake.patch("other", true, false);
+    fake.write("proc/sys/kernel/ftrace_enabled", "1\n");
+    fake.write("sys/kernel/security/lockdown", "[none] integrity confidentiality\n");
+    assert_eq!(codes(&fake, &livepatch()), []);
+    fake.write("sys/module/module/parameters/sig_enforce", "Y\n");
+    assert_eq!(codes(&fake, &livepatch()), [Code::SignatureNeeded]);
+    let signed = [livepatch(), b"~Module signature appended~\n".to_vec()].concat();
+    assert_eq!(codes(&fake, &signed), []);
+}
+
+#[test]
+fn a_livepatch_is_not_loaded_twice_by_one_command() {
+    let fake = Fake::new();
+    let path = fake.file("y.ko", &livepatch());
+    let checked = fake.system().check(&[path.clone(), path]);
+    assert!(checked[0].is_ok());
+    assert!(matches!(&checked[1].as_ref().unwrap_err()[..], [LiveError::AlreadyLoaded(_)]));
+}
+
+#[test]
+fn a_function_that_a_loaded_livepatch_owns_is_a_conflict_unless_it_is_replaced() {
+    let fake = Fake::new();
+    fake.patch("first", true, false);
+    fake.folder("sys/kernel/livepatch/first/vmlinux/a,1");
+    fake.folder("sys/kernel/livepatch/first/vmlinux/b,2");
+    let system = fake.system();
+    let patches = system.patches().unwrap();
+    let candidate = system.check(&[fake.file("y.ko", &livepatch())]).remove(0).unwrap();
+    let function =
+        |name: &str, position| PatchedFunction { name: name.into(), position, replacement: name.into() };
+    let mut module = candidate.module;
+    let mut conflicts = |functions: Vec<PatchedFunction>, replace| {
+        module.objects = vec![PatchedObject { name: "vmlinux".into(), functions, callbacks: vec![] }];
+        module.replace = Some(replace);
+        no_room(&module, &patches, &owners(&patches))
+    };
+    let found = conflicts(vec![function("a", 0), function("b", 1)], false);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].to_string(), "livepatch_y would undo what first does to a");
+    assert!(conflicts(vec![function("b", 1)], false).is_empty(), "another function of that name");
+    assert!(conflicts(vec![function("a", 0)], true).is_empty());
+}
