@@ -160,6 +160,7 @@ fn build(cache: &Cache, kernel: &Kernel, patch: (String, Vec<u8>)) -> Result<Bui
         patches: vec![patch],
         name: None,
         replace: false,
+        fixes: Vec::new(),
         output: output.path().to_owned(),
         explain: false,
     };

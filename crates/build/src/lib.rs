@@ -13,6 +13,7 @@ mod exports;
 mod pipeline;
 mod publish;
 mod report;
+mod subject;
 mod types;
 mod units;
 
@@ -42,6 +43,8 @@ pub struct Request<'a> {
     pub name: Option<String>,
     /// Whether the module replaces all livepatches that are loaded before it.
     pub replace: bool,
+    /// What it fixes: identifiers such as `CVE-2026-1234`, for whoever asks the module.
+    pub fixes: Vec<String>,
     /// The folder for `livepatch-NAME.ko` and `NAME.json`.
     pub output: PathBuf,
     /// Whether to explain the changed functions.

@@ -8,13 +8,14 @@ use crate::report::{
     KernelReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SCHEMA, SymbolReport,
     UnitReport,
 };
+use crate::subject::subject;
 use crate::types;
 use crate::units::{self, Proof, ProvenUnit};
 use crate::{Built, Event, Request, Stage};
 use kmend_compile::{Failure, Outcome, PatchFile, Prepared, Target};
 use kmend_explain::Explanation;
 use kmend_kernel::{Image, KernelError, ModuleTree};
-use kmend_link::{BuiltModule, LinkInput, Linked, Paths, Resolution, TargetKernel, UnitInput};
+use kmend_link::{BuiltModule, LinkInput, Linked, Mends, Paths, Resolution, TargetKernel, UnitInput};
 use kmend_refusal::{Code, Refusal};
 use kmend_store::Kernel;
 use rayon::prelude::*;
@@ -204,6 +205,8 @@ impl<'a> Pipeline<'a> {
         let name = self.report.name.clone();
         let build_id = self.report.kernel.build_id.clone().unwrap_or_default();
         let replace = self.request.replace;
+        let subjects = self.report.patches.iter().filter_map(|patch| patch.subject.clone()).collect();
+        let mends = Mends { fixes: self.report.fixes.clone(), subjects };
         self.timed(Stage::Link, |_| {
             let changed: Vec<&ProvenUnit> = proven.iter().filter(|unit| !unit.delta.is_empty()).collect();
             let proofs: Vec<Proof<'_>> =
@@ -219,9 +222,14 @@ impl<'a> Pipeline<'a> {
                 })
                 .collect();
             let kernel = TargetKernel::new(&facts.image, facts.modules.as_ref(), &facts.symvers);
-            let input =
-                LinkInput { name: &name, replace, units: &inputs, kernel: &kernel, build_id: &build_id };
-            kmend_link::link(&input)
+            kmend_link::link(&LinkInput {
+                name: &name,
+                replace,
+                units: &inputs,
+                kernel: &kernel,
+                build_id: &build_id,
+                mends: &mends,
+            })
         })
         .map_err(Stop::Refused)
     }
@@ -337,6 +345,7 @@ fn empty_report(request: &Request<'_>) -> Report {
     let patches = request.patches.iter().map(|(name, bytes)| PatchReport {
         name: name.clone(),
         blake3: blake3::hash(bytes).to_hex().to_string(),
+        subject: subject(bytes),
     });
     Report {
         schema: SCHEMA,
@@ -348,6 +357,7 @@ fn empty_report(request: &Request<'_>) -> Report {
             build_id: None,
             compiler: kernel.compiler_text.clone(),
         },
+        fixes: request.fixes.clone(),
         patches: patches.collect(),
         units: Vec::new(),
         reach: None,

@@ -19,6 +19,9 @@ pub struct Report {
     pub name: String,
     /// The kernel it is for.
     pub kernel: KernelReport,
+    /// What it fixes, as whoever built it said: identifiers such as `CVE-2026-1234`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub fixes: Vec<String>,
     /// The patches, in the order they were applied.
     pub patches: Vec<PatchReport>,
     /// Every unit whose source is patched, and those that a patched header changes.
@@ -56,6 +59,9 @@ pub struct PatchReport {
     pub name: String,
     /// BLAKE3 of its bytes, in hexadecimal.
     pub blake3: String,
+    /// Its subject, if it is a mail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
 }
 
 /// What became of one translation unit.

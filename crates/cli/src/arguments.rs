@@ -49,6 +49,7 @@ pub(crate) enum Command {
     Replace(commands::load::Replace),
     Unload(commands::unload::Unload),
     List(commands::list::List),
+    Blocking(commands::blocking::Blocking),
     #[command(subcommand)]
     Kernel(commands::kernel::Kernel),
 }

@@ -1,5 +1,6 @@
 //! One file a command: its arguments, the call, and how the result looks.
 
+pub(crate) mod blocking;
 pub(crate) mod build;
 pub(crate) mod diff;
 pub(crate) mod inspect;
@@ -23,6 +24,7 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<End, Failure>
         Command::Load(load) => load.run(output),
         Command::Replace(replace) => replace.run(output),
         Command::Unload(unload) => unload.run(output),
+        Command::Blocking(blocking) => blocking.run(output),
         Command::List(_) => list::List::run(output),
         Command::Kernel(kernel) => kernel.run(output),
     }

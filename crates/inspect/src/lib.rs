@@ -62,6 +62,10 @@ pub struct Inspection {
     pub build_id: Option<String>,
     /// The version of the kmend that made it; `None` if another tool did.
     pub kmend: Option<String>,
+    /// What it fixes, such as `CVE-2026-1234`, as whoever built it said.
+    pub fixes: Vec<String>,
+    /// The subjects of the patches that it was built from.
+    pub subjects: Vec<String>,
     /// Whether it replaces all livepatches that are loaded before it; `None` if its patch table is made at
     /// run time and cannot be read.
     pub replace: Option<bool>,
@@ -134,6 +138,8 @@ pub fn read(path: &Path, module: &Module) -> Result<Inspection, InspectError> {
         vermagic: text("vermagic").unwrap_or_default().trim_end().to_owned(),
         build_id: text("kmend_build_id"),
         kmend: text("kmend_version"),
+        fixes: module.modinfo("kmend_fixes").map(str::to_owned).collect(),
+        subjects: module.modinfo("kmend_subject").map(str::to_owned).collect(),
         replace: patch.as_ref().map(|patch| patch.replace),
         signed: module.is_signed(),
         depends: module.depends().collect(),

@@ -164,7 +164,9 @@ impl Unit {
     }
 }
 
+static NOTHING: crate::Mends = crate::Mends { fixes: Vec::new(), subjects: Vec::new() };
+
 /// All of it for one livepatch called `test`.
 pub(crate) fn input<'a>(units: &'a [UnitInput<'a>], kernel: &'a Kernel) -> LinkInput<'a> {
-    LinkInput { name: "test", replace: true, units, kernel, build_id: "00ff" }
+    LinkInput { name: "test", replace: true, units, kernel, build_id: "00ff", mends: &NOTHING }
 }

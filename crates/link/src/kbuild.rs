@@ -167,6 +167,7 @@ mod tests {
             stem: "livepatch-x".into(),
             replace: true,
             build_id: String::new(),
+            mends: crate::Mends::default(),
             functions: Vec::new(),
             callbacks: Vec::new(),
             words: Vec::new(),

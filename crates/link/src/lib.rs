@@ -63,6 +63,17 @@ pub struct LinkInput<'a> {
     pub kernel: &'a dyn KernelSymbols,
     /// The kernel's build id in lower-case hexadecimal digits; empty if it has none.
     pub build_id: &'a str,
+    /// What it mends.
+    pub mends: &'a Mends,
+}
+
+/// What a livepatch mends, in its author's words.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Mends {
+    /// Identifiers such as `CVE-2026-1234`.
+    pub fixes: Vec<String>,
+    /// The subjects of the patches that have one.
+    pub subjects: Vec<String>,
 }
 
 /// One function that the module puts in place of a living one.
@@ -94,6 +105,8 @@ pub struct Linked {
     pub replace: bool,
     /// The kernel's build id in hexadecimal digits.
     pub build_id: String,
+    /// What it mends.
+    pub mends: Mends,
     /// The functions to patch, ordered by object.
     pub functions: Vec<PatchedFunction>,
     /// The callbacks of the patch's author, in the units' order.
@@ -127,6 +140,7 @@ pub fn link(input: &LinkInput<'_>) -> Result<Linked, Vec<Refusal>> {
         stem: format!("livepatch-{}", input.name),
         replace: input.replace,
         build_id: input.build_id.to_owned(),
+        mends: input.mends.clone(),
         functions,
         callbacks: callbacks::collect(input, &merged),
         words: updates::collect(input, &merged),

@@ -2,7 +2,7 @@
 
 use crate::merge::Merged;
 use crate::plan::VMLINUX;
-use crate::{LinkInput, Linked, Location, PatchedFunction, callbacks, names, updates};
+use crate::{LinkInput, Linked, Location, Mends, PatchedFunction, callbacks, names, updates};
 use kmend_refusal::{Code, Refusal};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -127,6 +127,7 @@ pub(crate) fn source(linked: &Linked) -> String {
     }
     let _ = write!(text, "\nstatic struct klp_object kmend_objects[] = {{\n{entries}\t{{ }}\n}};\n");
     text.push_str(&frame(linked));
+    add_mends(&mut text, &linked.mends);
     text.push_str(&callbacks::descriptions(linked));
     text.push_str(&updates::descriptions(&linked.words));
     text
@@ -175,6 +176,25 @@ fn frame(linked: &Linked) -> String {
          MODULE_INFO(kmend_version, {version});\nMODULE_INFO(kmend_build_id, {build_id});\n",
         replace = linked.replace,
     )
+}
+
+/// What the module mends: `.modinfo` for its file, and read-only parameters, which sysfs shows of a loaded module (it shows
+/// nothing of `.modinfo` but `version` and `srcversion`).
+fn add_mends(text: &mut String, mends: &Mends) {
+    for (name, values, separator) in [("fixes", &mends.fixes, ","), ("subject", &mends.subjects, "; ")] {
+        if values.is_empty() {
+            continue;
+        }
+        for value in values {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "MODULE_INFO(kmend_{name}, {});", literal(value));
+        }
+        let all = literal(&values.join(separator));
+        let _ = write!(
+            text,
+            "static char *kmend_{name} = {all};\nmodule_param_named({name}, kmend_{name}, charp, 0444);\n"
+        );
+    }
 }
 
 /// A C string literal. Symbol names are printable; anything else is written in octal.

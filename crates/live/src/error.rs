@@ -153,6 +153,9 @@ pub enum LiveError {
         /// What demands a signature.
         why: String,
     },
+    /// There is nothing to wait for, to signal or to force.
+    #[error("{}", .0.as_ref().map_or("nothing is in transition".to_owned(), |name| format!("{name} is in no transition")))]
+    NoTransition(Option<String>),
     /// An atomic replace is asked for.
     #[error("{name} {why}")]
     DoesNotReplace {
@@ -203,6 +206,7 @@ impl Coded for LiveError {
             LiveError::Conflict { .. } => Code::FunctionConflict,
             LiveError::FtraceOff(_) => Code::FtraceOff,
             LiveError::Unsigned { .. } => Code::SignatureNeeded,
+            LiveError::NoTransition(_) => Code::NoTransition,
             LiveError::DoesNotReplace { .. } => Code::DoesNotReplace,
             LiveError::SysfsFormat { .. } => Code::SysfsFormat,
         }

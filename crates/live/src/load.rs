@@ -81,8 +81,8 @@ impl System {
     /// Makes sure that a livepatch can be loaded now. A module of that name that was disabled and left is removed:
     /// a disabled livepatch cannot be enabled again (Linux 958ef1e39d24).
     fn make_room(&self, name: &str) -> Result<(), LiveError> {
-        if let Some(other) = self.patches()?.iter().find(|patch| patch.transition) {
-            return Err(LiveError::TransitionBusy { name: name.to_owned(), other: other.name.clone() });
+        if let Some(other) = self.in_transition()? {
+            return Err(LiveError::TransitionBusy { name: name.to_owned(), other: other.name });
         }
         if self.patch(name)?.is_some_and(|patch| patch.enabled) {
             return Err(LiveError::AlreadyLoaded(name.to_owned()));

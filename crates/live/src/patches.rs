@@ -92,6 +92,11 @@ impl System {
         Ok(patches)
     }
 
+    /// The livepatch in transition: the kernel does one at a time.
+    pub fn in_transition(&self) -> Result<Option<LoadedPatch>, LiveError> {
+        Ok(self.patches()?.into_iter().find(|patch| patch.transition))
+    }
+
     /// One livepatch; `None` if it is not there, or goes while it is looked at.
     pub fn patch(&self, name: &str) -> Result<Option<LoadedPatch>, LiveError> {
         check_name(name)?;

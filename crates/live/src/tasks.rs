@@ -32,12 +32,37 @@ pub struct Blocker {
     pub stack: Vec<String>,
     /// The innermost function of the livepatch, or replaced by it, on that stack.
     pub patched_function_on_stack: Option<String>,
+    /// What it waits for: the kernel's function in which it sleeps (/proc/PID/wchan); `None` if it runs, or the right to
+    /// see it is missing.
+    pub waits_in: Option<String>,
+    /// The state of the task as proc(5) names it: `R` runs, `S` sleeps, `D` sleeps where no signal wakes it, `T` stopped.
+    pub task_state: Option<char>,
+    /// What would free it.
+    pub way_out: &'static str,
+}
+
+/// What frees a task, by what it is and does.
+fn way_out(kernel_thread: bool, task_state: Option<char>, in_patched: bool) -> &'static str {
+    match (kernel_thread, task_state) {
+        (true, Some('R')) | (false, Some('R')) if !in_patched => {
+            "nothing need be done: it runs, and is moved when it next leaves the kernel or sleeps elsewhere"
+        }
+        (true, _) if in_patched => {
+            "no signal moves a kernel thread: it must leave that function, by getting what it waits for"
+        }
+        (true, _) => "no signal moves a kernel thread: it is moved when it runs; give it work, or wait",
+        (false, Some('D')) => "no signal wakes it: it must get what it waits for, such as a device or a lock",
+        (false, Some('T' | 't')) => "it is stopped: continue it with SIGCONT, or end its debugger",
+        (false, _) => {
+            "a signal moves it: the kernel sends one by itself after 15 s; `kmend signal --stop-cont` stops and continues it"
+        }
+    }
 }
 
 impl fmt::Display for Blocker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.kernel_thread { "kernel thread" } else { "task" };
-        write!(f, "{kind} {} ({})", self.tid, self.comm)?;
+        write!(f, "{kind} {} ({})", self.tid, plain(&self.comm))?;
         match (&self.patched_function_on_stack, self.stack.first()) {
             (Some(function), _) => write!(f, " is in {function}"),
             (None, Some(top)) => write!(f, " is in {}", function_of(top)),
@@ -46,7 +71,32 @@ impl fmt::Display for Blocker {
     }
 }
 
+impl Blocker {
+    /// The command line for a terminal: control characters, which a process may put there, are escaped.
+    pub fn shown_command(&self) -> String {
+        plain(&self.command_line)
+    }
+}
+
+/// A text of another process, without characters that a terminal would obey.
+fn plain(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
 impl System {
+    /// The livepatch in transition. With a name it must be that one.
+    pub fn require_transition(&self, name: Option<&str>) -> Result<LoadedPatch, LiveError> {
+        let found = match name {
+            None => self.in_transition()?,
+            Some(name) => match self.patch(name)? {
+                None => return Err(LiveError::NotLoaded(name.to_owned())),
+                Some(patch) => Some(patch).filter(|patch| patch.transition),
+            },
+        };
+        found.ok_or_else(|| LiveError::NoTransition(name.map(str::to_owned)))
+    }
+
     /// The tasks that hold the transition of a livepatch; none if it is in no transition. Idle tasks hold
     /// transitions too, but are not visible.
     pub fn blocking(&self, name: &str) -> Result<Vec<Blocker>, LiveError> {
@@ -116,17 +166,22 @@ fn read_blocker(
     let command_line = text(&process.join("cmdline"));
     let words: Vec<&str> = command_line.split('\0').filter(|word| !word.is_empty()).collect();
     let stack = parse_stack(&text(&task.join("stack")));
+    let stat = text(&task.join("stat"));
+    let kernel_thread = flags(&stat).is_some_and(|flags| flags & KERNEL_THREAD != 0);
+    let task_state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    let patched = stack.iter().find(|frame| concerns(frame, patch)).map(|frame| function_of(frame));
+    let waits_in = Some(text(&task.join("wchan"))).filter(|function| !matches!(function.as_str(), "" | "0"));
     Blocker {
         pid,
         tid,
         comm: text(&task.join("comm")),
         command_line: words.join(" "),
-        kernel_thread: flags(&text(&task.join("stat"))).is_some_and(|flags| flags & KERNEL_THREAD != 0),
+        kernel_thread,
         patch_state,
-        patched_function_on_stack: stack
-            .iter()
-            .find(|frame| concerns(frame, patch))
-            .map(|frame| function_of(frame)),
+        way_out: way_out(kernel_thread, task_state, patched.is_some()),
+        patched_function_on_stack: patched,
+        waits_in,
+        task_state,
         stack,
     }
 }
@@ -171,6 +226,8 @@ mod tests {
         fake.task(83, 83, "cat", 0, "1\n", "");
         let stack = "[<0>] schedule_timeout+0x10/0x20\n[<0>] slow_read+0x1a/0x30\n[<0>] vfs_read+0x1/0x2\n";
         fake.task(83, 84, "cat", 0, "0\n", stack);
+        fake.write("proc/83/task/84/wchan", "schedule_timeout");
+        fake.write("proc/7/task/7/wchan", "0");
         fake.write("proc/83/cmdline", "cat\0/proc/slow file\0");
         fake.task(90, 90, "done", 0, "-1\n", "");
         fake
@@ -189,6 +246,11 @@ mod tests {
         assert_eq!(cat.stack.len(), 3);
         assert_eq!(cat.patched_function_on_stack.as_deref(), Some("slow_read"));
         assert_eq!(cat.to_string(), "task 84 (cat) is in slow_read");
+        assert_eq!((cat.waits_in.as_deref(), cat.task_state), (Some("schedule_timeout"), Some('S')));
+        assert!(
+            cat.way_out.starts_with("a signal moves it")
+                && blockers[0].way_out.starts_with("no signal moves a")
+        );
     }
 
     #[test]
@@ -207,6 +269,24 @@ mod tests {
         fake.patch("livepatch_x", true, false);
         assert_eq!(fake.system().blocking("livepatch_x").unwrap(), []);
         assert!(matches!(fake.system().blocking("other"), Err(LiveError::NotLoaded(_))));
+    }
+
+    #[test]
+    fn what_frees_a_task_depends_on_what_it_does() {
+        assert!(way_out(false, Some('D'), true).starts_with("no signal wakes it"));
+        assert!(way_out(false, Some('T'), false).contains("SIGCONT"));
+        assert!(way_out(true, Some('S'), true).contains("must leave that function"));
+        assert!(way_out(false, Some('R'), false).contains("nothing need be done"));
+        assert!(way_out(false, None, false).starts_with("a signal moves it"));
+    }
+
+    #[test]
+    fn the_livepatch_in_transition_need_not_be_named() {
+        let fake = stalled();
+        fake.patch("livepatch_a", true, false);
+        assert_eq!(fake.system().in_transition().unwrap().unwrap().name, "livepatch_x");
+        fake.patch("livepatch_x", true, false);
+        assert_eq!(fake.system().in_transition().unwrap(), None);
     }
 
     #[test]

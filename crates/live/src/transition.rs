@@ -126,7 +126,7 @@ impl System {
         match write_value(&path, if enabled { b"1" } else { b"0" }) {
             Ok(()) => Ok(()),
             Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
-                let other = self.patches()?.into_iter().find(|patch| patch.transition);
+                let other = self.in_transition()?;
                 let other = other.map_or_else(|| "another livepatch".to_owned(), |patch| patch.name);
                 Err(LiveError::TransitionBusy { name: name.to_owned(), other })
             }

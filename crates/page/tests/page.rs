@@ -20,7 +20,8 @@ fn report(text: &str) -> Report {
             build_id: Some(text.into()),
             compiler: text.into(),
         },
-        patches: vec![PatchReport { name: text.into(), blake3: "00".into() }],
+        fixes: vec![],
+        patches: vec![PatchReport { name: text.into(), blake3: "00".into(), subject: None }],
         units: vec![UnitReport {
             source: text.into(),
             object: text.into(),
@@ -80,6 +81,8 @@ fn inspection(text: &str) -> Inspection {
     let symbol = LivepatchSymbol { object: text.into(), name: text.into(), position: 2 };
     let patched = PatchedFunction { name: text.into(), position: 0, replacement: text.into() };
     Inspection {
+        fixes: vec![],
+        subjects: vec![],
         name: text.into(),
         kernel: text.into(),
         vermagic: text.into(),

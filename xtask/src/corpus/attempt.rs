@@ -101,6 +101,7 @@ fn build(workshop: &Workshop, patch: PatchFile, output: &Path) -> Result<Built> 
         patches: vec![(patch.name, patch.bytes)],
         name: None,
         replace: false,
+        fixes: Vec::new(),
         output: output.to_owned(),
         explain: true,
     };

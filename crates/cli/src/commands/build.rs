@@ -21,6 +21,9 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// The longest identifier of what a patch fixes, in bytes.
+const LONGEST_FIX: usize = 64;
+
 /// Build a livepatch module from source patches
 ///
 /// Applies the patches, in their order, to a copy of the kernel's source; compiles what they reach, before and after;
@@ -61,6 +64,9 @@ pub(crate) struct Build {
     /// The livepatch's name; that of the first patch's file if not given
     #[arg(long, value_name = "NAME", value_parser = arguments::module_name)]
     name: Option<String>,
+    /// What the patches fix, such as CVE-2026-1234: the module says so in its file and while it is loaded
+    #[arg(long, value_name = "ID", value_delimiter = ',', value_parser = fix)]
+    fixes: Vec<String>,
     /// Replace all livepatches that are loaded before it (the default): the kernel is then its source and these patches
     #[arg(long, overrides_with = "no_replace")]
     replace: bool,
@@ -104,6 +110,7 @@ Examples:
   kmend build fix.patch
   kmend build fix.patch --kernel 6.1.0-56-cloud-amd64 -o out --prove
   kmend build fix.patch --explain --html fix.html
+  kmend build fix.patch --fixes CVE-2026-1234
   kmend build --reverse bad-change.patch
   kmend build 0001-first.patch 0002-second.patch --name both --no-replace
   kmend build fix.patch --prove --before 'grep -q Chunk /proc/meminfo' --after 'grep -q CHUNK /proc/meminfo'
@@ -134,6 +141,7 @@ impl Build {
             patches,
             name: self.name.clone(),
             replace: !self.no_replace,
+            fixes: self.fixes.clone(),
             output: self.output.clone(),
             explain: self.explain.explain || self.explain.html.is_some(),
         };
@@ -239,6 +247,16 @@ fn build(request: &Request<'_>) -> Result<Built, Failure> {
         Event::Finished(_, time) => locked().end(Some(time)),
     })?;
     Ok(built)
+}
+
+/// For clap: an identifier that stands in a list with commas, in sysfs.
+fn fix(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:#/".contains(c);
+    if (1..=LONGEST_FIX).contains(&text.len()) && text.chars().all(plain) {
+        Ok(text.to_owned())
+    } else {
+        Err("an identifier consists of up to 64 letters, digits and `-._:#/`".into())
+    }
 }
 
 /// One word for a progress line.

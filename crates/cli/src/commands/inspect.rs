@@ -69,6 +69,8 @@ fn head(module: &Inspection) -> String {
         ("vermagic", module.vermagic.clone()),
         ("build id", module.build_id.clone().unwrap_or_else(unknown)),
         ("made by", module.kmend.as_ref().map_or_else(unknown, |version| format!("kmend {version}"))),
+        ("fixes", if module.fixes.is_empty() { unknown() } else { module.fixes.join(", ") }),
+        ("subject", if module.subjects.is_empty() { unknown() } else { module.subjects.join("; ") }),
         ("replaces", replaces(module.replace).into()),
         ("signature", if module.signed { "appended" } else { "none" }.into()),
         ("depends on", depends),

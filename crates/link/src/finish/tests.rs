@@ -65,6 +65,7 @@ fn linked() -> Linked {
         stem: "livepatch-x".into(),
         replace: true,
         build_id: String::new(),
+        mends: crate::Mends::default(),
         functions: vec![PatchedFunction { target, replacement: "show.kmend1".into() }],
         callbacks: Vec::new(),
         words: Vec::new(),

@@ -13,6 +13,7 @@ fn linked(clearing: Option<[String; 3]>) -> Linked {
         stem: "livepatch-x".into(),
         replace: false,
         build_id: "00ff".into(),
+        mends: crate::Mends::default(),
         functions: vec![
             function("mod_a", "show", 1, 1),
             function("vmlinux", "dup", 2, 3),
@@ -128,4 +129,22 @@ fn literals_hold_any_bytes() {
 fn an_alias_tells_its_number() {
     assert_eq!(alias_number(&alias(17)), Some(17));
     assert_eq!(alias_number("kmend_newer"), None);
+}
+
+#[test]
+fn what_it_mends_is_told_in_the_file_and_in_sysfs() {
+    let mends = crate::Mends {
+        fixes: vec!["CVE-2026-1".into(), "CVE-2026-2".into()],
+        subjects: vec!["say \"no\"".into()],
+    };
+    let text = source(&Linked { mends, ..linked(None) });
+    assert!(
+        text.contains(
+            "MODULE_INFO(kmend_fixes, \"CVE-2026-1\");\nMODULE_INFO(kmend_fixes, \"CVE-2026-2\");\n"
+        )
+    );
+    assert!(text.contains("static char *kmend_fixes = \"CVE-2026-1,CVE-2026-2\";\n"));
+    assert!(text.contains("module_param_named(subject, kmend_subject, charp, 0444);\n"));
+    assert!(text.contains("MODULE_INFO(kmend_subject, \"say \\\"no\\\"\");\n"));
+    assert!(!source(&linked(None)).contains("module_param"));
 }
