@@ -28,6 +28,7 @@ mod classify;
 mod compiler;
 mod conditions;
 mod configuration;
+mod counted;
 mod database;
 mod declarations;
 mod droppable;

@@ -6,13 +6,15 @@
 //! themselves. So the text is cut into its outermost declarations, and those of these kinds that no other declaration leads to
 //! are left out ([`crate::droppable`]). When in doubt a declaration stays.
 //!
-//! White space does not count, nor do the numbers of lines: what `__LINE__` stands for is in the text already.
+//! White space does not count, nor do the numbers of lines: what `__LINE__` stands for is in the text already. Nor do the
+//! numbers in names that `__COUNTER__` made ([`crate::counted`]): one more use of it in a header moves all that follow.
 
+use crate::counted::Counted;
 use crate::droppable::{closing_quote, is_function_head, names, words};
 use std::collections::HashMap;
 
 /// Changes with what a fingerprint says.
-pub const FORMAT: &str = "kmend-live-text-2";
+pub const FORMAT: &str = "kmend-live-text-3";
 
 /// A fingerprint of what counts of a preprocessed text (`-E -P`): two units with the same one and the same command
 /// have the same object.
@@ -23,11 +25,13 @@ pub fn fingerprint(text: &[u8]) -> Option<blake3::Hash> {
         return None;
     }
     let mut hasher = blake3::Hasher::new();
-    let mut plain = Vec::new();
+    let (mut plain, mut counted) = (Vec::new(), Counted::default());
     for declaration in live_part(text) {
         plain.clear();
         squeeze(declaration, &mut plain);
-        hasher.update(&plain);
+        counted.pass_on(&plain, &mut |part| {
+            hasher.update(part);
+        });
         hasher.update(b"\n");
     }
     Some(hasher.finalize())
@@ -171,6 +175,18 @@ mod tests {
             fingerprint(used(UNIT).as_bytes()),
             fingerprint(used(UNIT).replace("+ 1", "+ 2").as_bytes())
         );
+    }
+
+    #[test]
+    fn numbers_that_only_tell_names_apart_do_not_count() {
+        let text = |first: u32, second: u32| {
+            format!(
+                "{UNIT}int g(void) {{ extern void __compiletime_assert_{first}(void); return __UNIQUE_ID_x{second}; }}"
+            )
+        };
+        let print = |first, second| fingerprint(text(first, second).as_bytes());
+        assert_eq!(print(3, 4), print(12, 13));
+        assert_ne!(print(3, 4), fingerprint(text(3, 4).replace("__UNIQUE_ID_x", "__UNIQUE_ID_y").as_bytes()));
     }
 
     #[test]
