@@ -12,7 +12,7 @@ kmend takes a source patch, works out which functions it changes in a kernel, bu
 just those functions, proves the module in a virtual machine, and loads it without a reboot. It compiles only \
 what the patch reaches, and trusts nothing but a kernel image that equals what it compiled.
 
-No command but load and unload needs root. Kernels are kept in $KMEND_CACHE, else $XDG_CACHE_HOME/kmend, else \
+Only what changes or looks into the running kernel needs root: load, unload and the like. Kernels are kept in $KMEND_CACHE, else $XDG_CACHE_HOME/kmend, else \
 ~/.cache/kmend.";
 
 const EPILOG: &str = "\
@@ -41,15 +41,21 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    Build(commands::build::Build),
+    Build(Box<commands::build::Build>),
     Diff(commands::diff::Diff),
     Inspect(commands::inspect::Inspect),
     Prove(commands::prove::Prove),
     Load(commands::load::Load),
     Replace(commands::load::Replace),
     Unload(commands::unload::Unload),
+    Enable(commands::enable::Enable),
+    Disable(commands::enable::Disable),
     List(commands::list::List),
+    Status(commands::status::ShowStatus),
+    Wait(commands::wait::Await),
     Blocking(commands::blocking::Blocking),
+    Signal(commands::signal::SendSignal),
+    Force(commands::force::Force),
     #[command(subcommand)]
     Kernel(commands::kernel::Kernel),
 }

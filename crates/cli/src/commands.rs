@@ -3,12 +3,17 @@
 pub(crate) mod blocking;
 pub(crate) mod build;
 pub(crate) mod diff;
+pub(crate) mod enable;
+pub(crate) mod force;
 pub(crate) mod inspect;
 pub(crate) mod kernel;
 pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod prove;
+pub(crate) mod signal;
+pub(crate) mod status;
 pub(crate) mod unload;
+pub(crate) mod wait;
 
 use crate::arguments::Command;
 use crate::failure::{End, Failure};
@@ -24,6 +29,12 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<End, Failure>
         Command::Load(load) => load.run(output),
         Command::Replace(replace) => replace.run(output),
         Command::Unload(unload) => unload.run(output),
+        Command::Enable(enable) => enable.run(output),
+        Command::Disable(disable) => disable.run(output),
+        Command::Wait(wait) => wait.run(output),
+        Command::Signal(signal) => signal.run(output),
+        Command::Force(force) => force.run(output),
+        Command::Status(status) => status.run(output),
         Command::Blocking(blocking) => blocking.run(output),
         Command::List(_) => list::List::run(output),
         Command::Kernel(kernel) => kernel.run(output),

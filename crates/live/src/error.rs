@@ -153,6 +153,22 @@ pub enum LiveError {
         /// What demands a signature.
         why: String,
     },
+    /// It is not in a state from which the kernel enables it.
+    #[error("{name} is {state}")]
+    CannotEnable {
+        /// The livepatch.
+        name: String,
+        /// What it is.
+        state: &'static str,
+    },
+    /// A process that is not to be stopped and continued, or was not.
+    #[error("process {pid}: {why}")]
+    NotSignalled {
+        /// The process.
+        pid: u32,
+        /// Why.
+        why: &'static str,
+    },
     /// There is nothing to wait for, to signal or to force.
     #[error("{}", .0.as_ref().map_or("nothing is in transition".to_owned(), |name| format!("{name} is in no transition")))]
     NoTransition(Option<String>),
@@ -206,6 +222,8 @@ impl Coded for LiveError {
             LiveError::Conflict { .. } => Code::FunctionConflict,
             LiveError::FtraceOff(_) => Code::FtraceOff,
             LiveError::Unsigned { .. } => Code::SignatureNeeded,
+            LiveError::CannotEnable { .. } => Code::CannotEnable,
+            LiveError::NotSignalled { .. } => Code::NotSignalled,
             LiveError::NoTransition(_) => Code::NoTransition,
             LiveError::DoesNotReplace { .. } => Code::DoesNotReplace,
             LiveError::SysfsFormat { .. } => Code::SysfsFormat,

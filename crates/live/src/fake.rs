@@ -141,6 +141,16 @@ impl ModuleCalls for FakeKernel {
         self.state.borrow_mut().calls.push(format!("remove {name}"));
         fs::remove_dir_all(self.root.join("sys/module").join(name)).map_err(|_| Errno::NOENT)
     }
+
+    fn stop(&self, pid: u32) -> Result<(), Errno> {
+        self.state.borrow_mut().calls.push(format!("stop {pid}"));
+        Ok(())
+    }
+
+    fn resume(&self, pid: u32) -> Result<(), Errno> {
+        self.state.borrow_mut().calls.push(format!("continue {pid}"));
+        Ok(())
+    }
 }
 
 fn write(path: &Path, text: &str) {

@@ -2,12 +2,16 @@
 
 use rustix::fs::{Mode, OFlags, SeekFrom};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
 /// Records that are read at most, and lines that are kept.
 const MOST_RECORDS: usize = 4096;
 const MOST_LINES: usize = 40;
+/// Records that are read of the whole log: more than the largest default buffer holds.
+const MOST_RECORDS_OF_ALL: usize = 1 << 18;
 /// The longest record (Linux, kernel/printk: `PRINTK_MESSAGE_MAX` is 2048; 8192 before 6.4), in bytes.
 const LONGEST_RECORD: usize = 8192;
 
@@ -49,6 +53,32 @@ impl KernelLog {
     }
 }
 
+/// When each livepatch was enabled last, in seconds since the boot, as far as the kernel's log still has it (the line is of
+/// `__klp_enable_patch`, Linux, kernel/livepatch/core.c). The log's clock stands still while the machine sleeps.
+pub(crate) fn enabled_at(path: &Path) -> BTreeMap<String, f64> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let Ok(device) = rustix::fs::open(path, flags, Mode::empty()) else { return BTreeMap::new() };
+    let (mut times, mut record) = (BTreeMap::new(), vec![0; LONGEST_RECORD]);
+    for _ in 0..MOST_RECORDS_OF_ALL {
+        match rustix::io::read(&device, &mut record) {
+            Err(Errno::INTR | Errno::PIPE) => {}
+            Ok(length @ 1..) => times.extend(enabling(&record[..length])),
+            Ok(0) | Err(_) => break,
+        }
+    }
+    times
+}
+
+/// The livepatch that a record says is being enabled, and when, in seconds.
+fn enabling(record: &[u8]) -> Option<(String, f64)> {
+    let text = String::from_utf8_lossy(record);
+    let (head, _) = text.split_once(';')?;
+    let microseconds: u64 = head.split(',').nth(2)?.parse().ok()?;
+    let message = message(record)?;
+    let name = message.strip_prefix("livepatch: enabling patch '")?.strip_suffix('\'')?;
+    Some((name.to_owned(), Duration::from_micros(microseconds).as_secs_f64()))
+}
+
 /// The text of a record: `PRIORITY,SEQUENCE,MICROSECONDS,FLAGS;TEXT`, then lines that begin with a space
 /// (Linux, Documentation/ABI/testing/dev-kmsg).
 fn message(record: &[u8]) -> Option<String> {
@@ -70,6 +100,15 @@ mod tests {
         let record = b"6,339,5140900,-;livepatch: enabling patch 'x'\n SUBSYSTEM=module\n";
         assert_eq!(message(record).unwrap(), "livepatch: enabling patch 'x'");
         assert_eq!(message(b"no record"), None);
+    }
+
+    #[test]
+    fn the_moment_of_enabling_is_read() {
+        assert_eq!(enabling(b"6,339,5140900,-;livepatch: enabling patch 'x'\n"), Some(("x".into(), 5.1409)));
+        assert_eq!(enabling(b"6,339,5140900,-;livepatch: 'x': patching complete\n"), None);
+        assert_eq!(enabling(b"6,339;livepatch: enabling patch 'x'\n"), None);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(enabled_at(file.path()).is_empty());
     }
 
     #[test]

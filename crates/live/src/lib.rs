@@ -1,7 +1,7 @@
 //! The running system's livepatches: load, wait, unload, list, and say what holds a transition.
 //!
 //! Everything is read below a root folder, `/` for the running system, so that the tests look at trees of
-//! their own. The two system calls that change something, and only they, go through `ModuleCalls`.
+//! their own. The system calls that change something, and only they, go through `ModuleCalls`.
 //!
 //! The interface is Linux's, Documentation/ABI/testing/sysfs-kernel-livepatch, since Linux 5.1; a file that
 //! a kernel does not have yet (`patched` came with 6.1, `replace` with 6.11) is `None`.
@@ -9,22 +9,30 @@
 //! Architecture invariant: nothing here knows how a livepatch was built.
 
 mod candidate;
+mod change;
 mod error;
 mod facts;
 mod kernel_log;
 mod load;
 mod modules;
 mod patches;
+mod status;
 mod system;
+mod taint;
 mod tasks;
 mod transition;
 mod unload;
 
 pub use candidate::Candidate;
+pub use change::{Signaller, Waited};
 pub use error::LiveError;
 pub use load::{LoadOptions, Loaded};
 pub use patches::{LoadedPatch, PatchedFunction, PatchedObject, State};
+pub use status::{
+    Effective, FunctionStatus, KernelStatus, NotInForce, PatchStatus, RestStatus, Since, Status,
+};
 pub use system::System;
+pub use taint::{Taint, TaintFlag};
 pub use tasks::Blocker;
 pub use transition::{Decision, Waiting, Watch};
 pub use unload::Rest;

@@ -1,6 +1,7 @@
-//! The system calls that load and unload modules.
+//! The system calls that change something: they load and unload modules, and stop and continue processes.
 
 use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
 use std::ffi::CStr;
 use std::fs::File;
 
@@ -8,12 +9,16 @@ use std::fs::File;
 /// for users.
 const NONBLOCK: i32 = 0o4000;
 
-/// What the kernel does with modules.
+/// What the kernel does with modules and processes.
 pub(crate) trait ModuleCalls {
     /// Loads a module from its file.
     fn insert(&self, file: &File) -> Result<(), Errno>;
     /// Unloads a module that nobody uses.
     fn remove(&self, name: &CStr) -> Result<(), Errno>;
+    /// Stops a process.
+    fn stop(&self, pid: u32) -> Result<(), Errno>;
+    /// Continues it.
+    fn resume(&self, pid: u32) -> Result<(), Errno>;
 }
 
 /// The kernel that runs.
@@ -27,4 +32,16 @@ impl ModuleCalls for RunningKernel {
     fn remove(&self, name: &CStr) -> Result<(), Errno> {
         rustix::system::delete_module(name, NONBLOCK)
     }
+    fn stop(&self, pid: u32) -> Result<(), Errno> {
+        send(pid, Signal::STOP)
+    }
+
+    fn resume(&self, pid: u32) -> Result<(), Errno> {
+        send(pid, Signal::CONT)
+    }
+}
+
+fn send(pid: u32, signal: Signal) -> Result<(), Errno> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
+    rustix::process::kill_process(pid, signal)
 }

@@ -44,7 +44,7 @@ pub struct Blocker {
 /// What frees a task, by what it is and does.
 fn way_out(kernel_thread: bool, task_state: Option<char>, in_patched: bool) -> &'static str {
     match (kernel_thread, task_state) {
-        (true, Some('R')) | (false, Some('R')) if !in_patched => {
+        (_, Some('R')) if !in_patched => {
             "nothing need be done: it runs, and is moved when it next leaves the kernel or sleeps elsewhere"
         }
         (true, _) if in_patched => {
@@ -168,7 +168,7 @@ fn read_blocker(
     let stack = parse_stack(&text(&task.join("stack")));
     let stat = text(&task.join("stat"));
     let kernel_thread = flags(&stat).is_some_and(|flags| flags & KERNEL_THREAD != 0);
-    let task_state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    let task_state = state_of(&stat);
     let patched = stack.iter().find(|frame| concerns(frame, patch)).map(|frame| function_of(frame));
     let waits_in = Some(text(&task.join("wchan"))).filter(|function| !matches!(function.as_str(), "" | "0"));
     Blocker {
@@ -184,6 +184,11 @@ fn read_blocker(
         task_state,
         stack,
     }
+}
+
+/// The state in /proc/PID/stat: the third field (proc(5)); the second, the name, may hold anything.
+pub(crate) fn state_of(stat: &str) -> Option<char> {
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
 }
 
 /// The flags in /proc/PID/stat: the ninth field (proc(5)); the second, the name, may hold anything.

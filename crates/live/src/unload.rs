@@ -40,6 +40,11 @@ impl System {
         Ok(Rest::Nothing)
     }
 
+    /// Checks that there is something to unload: a livepatch, or the module that a disabled one leaves.
+    pub fn can_unload(&self, name: &str) -> Result<(), LiveError> {
+        if self.patch(name)?.is_some() { Ok(()) } else { self.check_rest(name) }
+    }
+
     /// Disables a livepatch and waits until no task runs it. Its module stays.
     pub fn disable(&self, name: &str, timeout: Duration, watch: &mut Watch<'_>) -> Result<(), LiveError> {
         let start = Instant::now();
@@ -70,12 +75,17 @@ impl System {
         if !folder.exists() {
             return Err(LiveError::NotLoaded(name.to_owned()));
         }
-        let taint = read_if_there(&folder.join("taint"))?.unwrap_or_default();
-        if taint.contains(LIVEPATCH_TAINT) {
+        if self.has_livepatch_taint(name)? {
             return Ok(());
         }
         let why = "a module of this name is loaded, but it is no livepatch";
         Err(LiveError::NotALivepatch { what: name.to_owned(), why })
+    }
+
+    /// Whether a module is, or was, a livepatch.
+    pub(crate) fn has_livepatch_taint(&self, name: &str) -> Result<bool, LiveError> {
+        let taint = read_if_there(&self.module(name).join("taint"))?;
+        Ok(taint.is_some_and(|taint| taint.contains(LIVEPATCH_TAINT)))
     }
 
     /// Removes the module of a disabled livepatch. The kernel drops its reference from a worker after the

@@ -149,6 +149,7 @@ codes! {
     CannotEnable = "0717", Refusal, "a disabled livepatch cannot be enabled again", "load it again: `kmend load FILE`";
     NotConfirmed = "0718", Refusal, "not confirmed", "read what the command does, and give --yes if that is what you want";
     NoTransition = "0719", Nothing, "no transition is under way", "`kmend list` shows the livepatches and their states";
+    NotSignalled = "0720", Refusal, "a process that cannot be moved by a signal", "`kmend blocking` shows what would free it";
 }
 
 impl fmt::Display for Code {

@@ -25,6 +25,9 @@ pub(crate) struct Unload {
     /// How long to wait for the transition and then for the module's last user, in seconds
     #[arg(long, value_name = "S", default_value_t = LoadOptions::default().timeout.as_secs())]
     timeout: u64,
+    /// Make the checks, and change nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -42,6 +45,10 @@ impl Unload {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         // The kernel writes `_` for `-` in the names of modules.
         let name = self.name.replace('-', "_");
+        if self.dry_run {
+            System::running().can_unload(&name)?;
+            return super::enable::would("unload", &name, output);
+        }
         let mut watcher = Watcher::new("unload")?;
         let timeout = Duration::from_secs(self.timeout);
         let rest = System::running().unload(&name, timeout, &mut |waiting| watcher.look(waiting))?;

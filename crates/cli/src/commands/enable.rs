@@ -1,0 +1,123 @@
+//! `kmend enable` and `kmend disable`
+
+use super::wait;
+use crate::failure::{End, Failure};
+use crate::output::Output;
+use crate::style::{GREEN, paint};
+use crate::watcher::Watcher;
+use clap::Args;
+use kmend_live::{LiveError, LoadOptions, System};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Enable a livepatch that is being disabled
+///
+/// Turns its transition around and waits until every task runs it. Once a livepatch is disabled, the kernel cannot enable it
+/// again: load it again then.
+///
+/// Needs root. Exit codes: 0 enabled, 3 it is enabled already, 2 refused, 1 failed or not over in time.
+#[derive(Debug, Args)]
+#[command(after_help = ENABLE_EXAMPLES)]
+pub(crate) struct Enable {
+    #[command(flatten)]
+    change: Change,
+}
+
+/// Disable a livepatch, and leave its module in memory
+///
+/// Waits until no task runs its code. It cannot be enabled again afterwards; `kmend unload` disables it and removes the module,
+/// too.
+///
+/// Needs root. Exit codes: 0 disabled, 3 it is not loaded, 1 failed or not over in time.
+#[derive(Debug, Args)]
+#[command(after_help = DISABLE_EXAMPLES)]
+pub(crate) struct Disable {
+    #[command(flatten)]
+    change: Change,
+}
+
+#[derive(Debug, Args)]
+struct Change {
+    /// The livepatch's name, as `kmend list` shows it
+    #[arg(value_name = "NAME", value_parser = crate::arguments::module_name)]
+    name: String,
+    /// How long to wait for the transition, in seconds
+    #[arg(long, value_name = "S", default_value_t = LoadOptions::default().timeout.as_secs())]
+    timeout: u64,
+    /// Make the checks, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+const ENABLE_EXAMPLES: &str = "\
+Example:
+  kmend enable livepatch_fix";
+
+const DISABLE_EXAMPLES: &str = "\
+Example:
+  kmend disable livepatch_fix";
+
+/// What a command would do.
+#[derive(Serialize)]
+struct Intent<'a> {
+    dry_run: bool,
+    /// The command.
+    would: &'static str,
+    livepatch: &'a str,
+}
+
+/// What was disabled.
+#[derive(Serialize)]
+struct Disabled<'a> {
+    disabled: &'a str,
+    time: Duration,
+}
+
+/// Prints what a command would do.
+pub(super) fn would(what: &'static str, name: &str, output: &mut Output) -> Result<End, Failure> {
+    let would = Intent { dry_run: true, would: what, livepatch: name };
+    output.result(&would, |would| format!("{} {what} {}\n", paint(GREEN, "would"), would.livepatch))?;
+    Ok(End::Done)
+}
+
+impl Enable {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
+        let (system, name, timeout) = self.change.parts();
+        if self.change.dry_run {
+            system.can_enable(&name)?;
+            return would("enable", &name, output);
+        }
+        let mut watcher = Watcher::new("enable")?;
+        let enabled = system.enable(&name, timeout, &mut |waiting| watcher.look(waiting))?;
+        drop(watcher);
+        output.result(&enabled, wait::text)?;
+        Ok(End::Done)
+    }
+}
+
+impl Disable {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
+        let (system, name, timeout) = self.change.parts();
+        if self.change.dry_run {
+            if system.patch(&name)?.is_none() {
+                return Err(LiveError::NotLoaded(name).into());
+            }
+            return would("disable", &name, output);
+        }
+        let start = Instant::now();
+        let mut watcher = Watcher::new("disable")?;
+        system.disable(&name, timeout, &mut |waiting| watcher.look(waiting))?;
+        drop(watcher);
+        output.result(&Disabled { disabled: &name, time: start.elapsed() }, |it| {
+            format!("{} {} in {:.2} s\n", paint(GREEN, "disabled"), it.disabled, it.time.as_secs_f64())
+        })?;
+        Ok(End::Done)
+    }
+}
+
+impl Change {
+    fn parts(&self) -> (System, String, Duration) {
+        // The kernel writes `_` for `-` in the names of modules.
+        (System::running(), self.name.replace('-', "_"), Duration::from_secs(self.timeout))
+    }
+}

@@ -1,0 +1,178 @@
+//! `kmend status`
+
+use super::list;
+use crate::failure::{End, Failure};
+use crate::output::Output;
+use crate::style::{BOLD, DIM, GREEN, YELLOW, paint};
+use clap::Args;
+use indicatif::HumanDuration;
+use kmend_live::{Effective, FunctionStatus, KernelStatus, LiveError, PatchStatus, Since, Status, System};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// Show how the running kernel and its livepatches stand
+///
+/// The kernel: release, build, what taints it, and what livepatches depend on. The livepatches: state, since when, what
+/// each fixes, and every patched function with the livepatch whose code runs. Where two livepatches patch one function and
+/// the kernel does not tell which is above (before Linux 6.14; its log may), that is said and not guessed.
+///
+/// --effective shows what is in force: the kernel's own version, which no livepatch changes, and the fixes on top of it. A
+/// livepatch that is in transition, or of which another one overrides a function, does not count.
+///
+/// Needs no root, but sees more with it. Exit codes: 0 shown, 3 no livepatch of this name is loaded, 1 failed.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ShowStatus {
+    /// Show this livepatch alone
+    #[arg(value_name = "NAME", value_parser = crate::arguments::module_name)]
+    name: Option<String>,
+    /// Show the kernel's version with the fixes that are in force
+    #[arg(long, conflicts_with = "name")]
+    effective: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kmend status
+  kmend status livepatch_fix
+  kmend status --effective --json | jq -e '.fixes | index(\"CVE-2026-1234\")'";
+
+impl ShowStatus {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
+        let mut status = System::running().status()?;
+        if self.effective {
+            output.result(&status.effective(), effective)?;
+            return Ok(End::Done);
+        }
+        if let Some(name) = &self.name {
+            // The kernel writes `_` for `-` in the names of modules.
+            let name = name.replace('-', "_");
+            status.livepatches.retain(|patch| patch.patch.name == name);
+            status.rests.retain(|rest| rest.name == name);
+            status.functions.retain(|function| function.livepatches.contains(&name));
+            if status.livepatches.is_empty() && status.rests.is_empty() {
+                return Err(LiveError::NotLoaded(name).into());
+            }
+        }
+        output.result(&status, text)?;
+        Ok(End::Done)
+    }
+}
+
+fn text(status: &Status) -> String {
+    let mut text = kernel(&status.kernel);
+    if status.kernel.livepatch && status.livepatches.is_empty() && status.rests.is_empty() {
+        text.push_str("\nno livepatch is loaded\n");
+    }
+    for patch in &status.livepatches {
+        add_patch(&mut text, patch, &status.functions);
+    }
+    for rest in &status.rests {
+        let why = match (rest.pinned, rest.references) {
+            (true, _) => "pointers to it were in the kernel's data".to_owned(),
+            (false, Some(0)) => "nothing holds it: `kmend unload` removes it".to_owned(),
+            (false, Some(count)) => format!("{count} references hold it: was its transition forced?"),
+            (false, None) => "it is going".to_owned(),
+        };
+        let _ = writeln!(text, "\n{} {}: {why}", paint(BOLD, &rest.name), paint(DIM, "disabled, in memory"));
+    }
+    text
+}
+
+fn kernel(kernel: &KernelStatus) -> String {
+    let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".into());
+    let flag = |value: Option<bool>| match value {
+        Some(true) => "on",
+        Some(false) => "off",
+        None => "unknown",
+    };
+    let rows = [
+        ("version", known(&kernel.version)),
+        ("build id", known(&kernel.build_id)),
+        ("livepatches", if kernel.livepatch { "supported" } else { "not supported" }.into()),
+        ("ftrace", flag(kernel.ftrace_enabled).into()),
+        ("lockdown", known(&kernel.lockdown)),
+        ("signatures", if kernel.signatures_enforced == Some(true) { "needed" } else { "not needed" }.into()),
+    ];
+    let mut text = format!("{} {}\n", paint(BOLD, "kernel"), kernel.release);
+    for (name, value) in rows {
+        let _ = writeln!(text, "  {name:<12} {value}");
+    }
+    let Some(taint) = &kernel.taint else { return text };
+    let none = if taint.flags.is_empty() { " (nothing)" } else { "" };
+    let _ = writeln!(text, "  {:<12} {}{none}", "taint", taint.value);
+    for flag in &taint.flags {
+        let _ = writeln!(text, "    {} bit {:<2} {}", flag.letter, flag.bit, flag.meaning);
+    }
+    text
+}
+
+fn add_patch(text: &mut String, status: &PatchStatus, functions: &[FunctionStatus]) {
+    let name = &status.patch.name;
+    let _ = write!(text, "\n{} {}", paint(BOLD, name), list::state(status.state));
+    if let Some(order) = status.stack_order {
+        let _ = write!(text, ", {order} in the stack");
+    }
+    if status.patch.replace == Some(true) {
+        text.push_str(", replaces those before it");
+    }
+    if status.pinned {
+        text.push_str(", stays in memory");
+    }
+    text.push('\n');
+    if let Some(since) = status.since {
+        let _ = writeln!(text, "  {:<12} {}", "since", ago(since));
+    }
+    if !status.fixes.is_empty() {
+        let _ = writeln!(text, "  {:<12} {}", "fixes", paint(GREEN, status.fixes.join(", ")));
+    }
+    if let Some(subject) = &status.subject {
+        let _ = writeln!(text, "  {:<12} {subject}", "subject");
+    }
+    for object in &status.patch.objects {
+        let absent = if object.patched == Some(false) { " (not patched now)" } else { "" };
+        let _ = writeln!(text, "  {}{absent}", object.name);
+        for function in &object.functions {
+            let owned = functions.iter().find(|owned| {
+                (&owned.object, &owned.name, owned.position)
+                    == (&object.name, &function.name, function.position)
+            });
+            let whose = match owned.map(|owned| &owned.owner) {
+                Some(Some(owner)) if owner != name => format!(" {} {owner}", paint(YELLOW, "runs that of")),
+                Some(None) => paint(YELLOW, " patched by others too, and which is above is not known"),
+                _ => String::new(),
+            };
+            let position = if function.position > 1 {
+                format!(" (position {})", function.position)
+            } else {
+                String::new()
+            };
+            let _ = writeln!(text, "    {}{position}{whose}", function.name);
+        }
+    }
+}
+
+fn ago(since: Since) -> String {
+    let words = |seconds: f64| HumanDuration(Duration::from_secs(seconds.max(0.0) as u64)).to_string();
+    match since {
+        Since::KernelLog { seconds_ago } => format!("{} ago (kernel log)", words(seconds_ago)),
+        Since::Sysfs { at_least_seconds_ago } => {
+            format!("at least {} ago (sysfs)", words(at_least_seconds_ago))
+        }
+    }
+}
+
+fn effective(effective: &Effective) -> String {
+    let version = effective.version.as_deref().unwrap_or_default();
+    let mut text = format!("{} {version}\n", paint(BOLD, &effective.release));
+    for fix in &effective.fixes {
+        let _ = writeln!(text, "{} {fix}", paint(GREEN, "fixed"));
+    }
+    for name in &effective.livepatches {
+        let _ = writeln!(text, "{} {name}", paint(GREEN, "in force"));
+    }
+    for patch in &effective.not_in_force {
+        let _ = writeln!(text, "{} {}: {}", paint(YELLOW, "not in force"), patch.name, patch.why);
+    }
+    text
+}
