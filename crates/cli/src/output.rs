@@ -14,9 +14,21 @@ pub(crate) struct Output {
     closed: bool,
 }
 
+/// The version of the shape of what `--json` prints (docs/json.md). It grows when a field changes its meaning or goes away.
+const SCHEMA: u32 = 1;
+
+/// What `--json` prints of a command that did what it was asked.
+#[derive(Serialize)]
+struct Document<'a, T> {
+    schema: u32,
+    #[serde(flatten)]
+    value: &'a T,
+}
+
 /// What `--json` prints of a command that did not do what it was asked.
 #[derive(Serialize)]
 struct Reasons<'a> {
+    schema: u32,
     refusals: &'a [RefusalReport],
 }
 
@@ -38,6 +50,15 @@ impl Output {
             .map_err(|error| Failure::new(Code::Internal, "", error.to_string()))?;
         text.push('\n');
         self.text(&text)
+    }
+
+    /// Prints a result with the version of its shape: what is no list, and has no version of its own.
+    pub(crate) fn document<T: Serialize>(
+        &mut self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        self.result(&Document { schema: SCHEMA, value }, |document| text(document.value))
     }
 
     /// Prints a text as it is. Colours are left out where the stream takes none.
@@ -64,7 +85,7 @@ impl Output {
     /// Prints all the reasons of a failure.
     pub(crate) fn failure(&mut self, failure: &Failure) {
         // If not even this can be printed, the exit code alone tells.
-        let _ = self.result(&Reasons { refusals: failure.reasons() }, |_| String::new());
+        let _ = self.result(&Reasons { schema: SCHEMA, refusals: failure.reasons() }, |_| String::new());
         if !self.json {
             reasons(failure.reasons());
         }

@@ -45,9 +45,9 @@ impl System {
     /// Checks livepatches that shall be loaded one after the other, all before the first is. For each that cannot be,
     /// all the reasons.
     pub fn check(&self, paths: &[PathBuf]) -> Vec<Result<Candidate, Vec<LiveError>>> {
-        let patches = match self.patches() {
-            Ok(patches) => patches,
-            Err(error) => return vec![Err(vec![error])],
+        let Ok(patches) = self.patches() else {
+            // A file that cannot be read is told first.
+            return paths.iter().map(|path| self.without_livepatches(path)).collect();
         };
         let mut owners = owners(&patches);
         let mut names: Vec<String> = Vec::new();
@@ -70,6 +70,13 @@ impl System {
             Ok(candidate)
         };
         paths.iter().map(&mut check).collect()
+    }
+
+    /// Why a livepatch cannot be loaded where the kernel shows none.
+    fn without_livepatches(&self, path: &Path) -> Result<Candidate, Vec<LiveError>> {
+        let candidate = open(path)?;
+        self.patches().map_err(|error| vec![error])?;
+        Ok(candidate)
     }
 
     /// Why a module does not fit the kernel that runs, as it is now.

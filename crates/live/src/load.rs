@@ -22,13 +22,16 @@ pub struct LoadOptions {
     pub timeout: Duration,
     /// Whether a transition that is not over then is turned around; else it is left to the kernel.
     pub reverse: bool,
+    /// How long to wait then for the transition back: tasks that were moved must be moved again.
+    pub way_back: Duration,
 }
 
 impl Default for LoadOptions {
     /// The kernel signals the tasks that hold a transition after 15 s (Linux, kernel/livepatch/transition.c,
     /// `SIGNALS_TIMEOUT`): a minute more.
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(75), reverse: true }
+        let minute_more = Duration::from_secs(75);
+        Self { timeout: minute_more, reverse: true, way_back: minute_more }
     }
 }
 
@@ -65,7 +68,7 @@ impl System {
             Wait::Left => Err(self.left(name)),
             Wait::TimedOut if !options.reverse => Err(self.stalled(name, options.timeout)),
             Wait::TimedOut | Wait::Reversed => {
-                match self.reverse(name, start.elapsed(), options.timeout, watch)? {
+                match self.reverse(name, start.elapsed(), options.way_back, watch)? {
                     None => Ok(loaded()),
                     Some(error) => {
                         if matches!(error, LiveError::Reversed { .. }) && !self.is_pinned(name)? {
@@ -138,7 +141,8 @@ mod tests {
     use crate::transition::Decision;
     use std::path::PathBuf;
 
-    const NOW: LoadOptions = LoadOptions { timeout: Duration::ZERO, reverse: false };
+    const NOW: LoadOptions =
+        LoadOptions { timeout: Duration::ZERO, reverse: false, way_back: Duration::ZERO };
 
     fn livepatch(fake: &Fake) -> PathBuf {
         fake.file("x.ko", &module("livepatch_x", RELEASE, true))
@@ -179,7 +183,7 @@ mod tests {
         fake.stall();
         fake.task(84, 84, "cat", 0, "0\n", "[<0>] slow_read+0x1a/0x30\n");
         fake.reverses("livepatch_x");
-        let options = LoadOptions { timeout: Duration::from_millis(200), reverse: true };
+        let options = LoadOptions { timeout: Duration::from_millis(200), ..LoadOptions::default() };
         let error = load_with(&fake, options, Decision::Wait).unwrap_err();
         assert!(
             matches!(&error, LiveError::Reversed { blockers, state: crate::State::Disabled, .. } if blockers.len() == 1),

@@ -48,7 +48,7 @@ impl Blocking {
         let tasks = system.blocking(&patch.name)?;
         let state = patch.state();
         let blockers = Blockers { livepatch: patch.name, state, tasks };
-        output.result(&blockers, |blockers| text(blockers, self.stacks))?;
+        output.document(&blockers, |blockers| text(blockers, self.stacks))?;
         Ok(End::Done)
     }
 }

@@ -76,7 +76,7 @@ struct Disabled<'a> {
 /// Prints what a command would do.
 pub(super) fn would(what: &'static str, name: &str, output: &mut Output) -> Result<End, Failure> {
     let would = Intent { dry_run: true, would: what, livepatch: name };
-    output.result(&would, |would| format!("{} {what} {}\n", paint(GREEN, "would"), would.livepatch))?;
+    output.document(&would, |would| format!("{} {what} {}\n", paint(GREEN, "would"), would.livepatch))?;
     Ok(End::Done)
 }
 
@@ -90,7 +90,7 @@ impl Enable {
         let mut watcher = Watcher::new("enable")?;
         let enabled = system.enable(&name, timeout, &mut |waiting| watcher.look(waiting))?;
         drop(watcher);
-        output.result(&enabled, wait::text)?;
+        output.document(&enabled, wait::text)?;
         Ok(End::Done)
     }
 }
@@ -108,7 +108,7 @@ impl Disable {
         let mut watcher = Watcher::new("disable")?;
         system.disable(&name, timeout, &mut |waiting| watcher.look(waiting))?;
         drop(watcher);
-        output.result(&Disabled { disabled: &name, time: start.elapsed() }, |it| {
+        output.document(&Disabled { disabled: &name, time: start.elapsed() }, |it| {
             format!("{} {} in {:.2} s\n", paint(GREEN, "disabled"), it.disabled, it.time.as_secs_f64())
         })?;
         Ok(End::Done)

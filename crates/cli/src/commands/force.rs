@@ -51,7 +51,7 @@ impl Force {
         let mut watcher = Watcher::new("force")?;
         let waited = system.force(&patch.name, &mut |waiting| watcher.look(waiting))?;
         drop(watcher);
-        output.result(&waited, wait::text)?;
+        output.document(&waited, wait::text)?;
         Ok(End::Done)
     }
 }

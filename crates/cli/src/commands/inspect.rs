@@ -32,7 +32,7 @@ Examples:
 impl Inspect {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let inspection = kmend_inspect::inspect(&self.module)?;
-        output.result(&inspection, text)?;
+        output.document(&inspection, text)?;
         Ok(End::Done)
     }
 }
@@ -69,14 +69,15 @@ fn head(module: &Inspection) -> String {
         ("vermagic", module.vermagic.clone()),
         ("build id", module.build_id.clone().unwrap_or_else(unknown)),
         ("made by", module.kmend.as_ref().map_or_else(unknown, |version| format!("kmend {version}"))),
-        ("fixes", if module.fixes.is_empty() { unknown() } else { module.fixes.join(", ") }),
-        ("subject", if module.subjects.is_empty() { unknown() } else { module.subjects.join("; ") }),
+        ("fixes", module.fixes.join(", ")),
+        ("subject", module.subjects.join("; ")),
         ("replaces", replaces(module.replace).into()),
         ("signature", if module.signed { "appended" } else { "none" }.into()),
         ("depends on", depends),
         ("unloads", if module.stays { "no: disabled, it stays in memory" } else { "yes" }.into()),
     ];
-    rows.iter().fold(String::new(), |mut text, (name, value)| {
+    // Few modules say what they are for.
+    rows.iter().filter(|(_, value)| !value.is_empty()).fold(String::new(), |mut text, (name, value)| {
         let _ = writeln!(text, "{name:<10}  {value}");
         text
     })

@@ -5,6 +5,7 @@ use crate::output::Output;
 use crate::style::{BOLD, DIM, GREEN, YELLOW, paint};
 use clap::Args;
 use kmend_live::{LoadedPatch, PatchedObject, State, System};
+use serde::Serialize;
 use std::fmt::Write;
 
 /// List the livepatches of the running kernel
@@ -18,19 +19,25 @@ pub(crate) struct List {}
 const EXAMPLES: &str = "\
 Examples:
   kmend list
-  kmend list --json | jq -r '.[] | select(.transition) | .name'";
+  kmend list --json | jq -r '.livepatches[] | select(.transition) | .name'";
+
+#[derive(Serialize)]
+struct Livepatches {
+    livepatches: Vec<LoadedPatch>,
+}
 
 impl List {
     pub(crate) fn run(output: &mut Output) -> Result<End, Failure> {
         let patches = System::running().patches()?;
-        output.result(&patches, |patches| {
-            if patches.is_empty() { "no livepatch is loaded\n".into() } else { text(patches) }
-        })?;
+        output.document(&Livepatches { livepatches: patches }, |all| text(&all.livepatches))?;
         Ok(End::Done)
     }
 }
 
 fn text(patches: &[LoadedPatch]) -> String {
+    if patches.is_empty() {
+        return "no livepatch is loaded\n".into();
+    }
     let mut text = String::new();
     for patch in patches {
         let state = state(patch.state());

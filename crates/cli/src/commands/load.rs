@@ -151,14 +151,15 @@ fn load(
         }
     }
     let nothing = loads.loaded.is_empty() && loads.would_load.is_empty();
-    output.result(&loads, text)?;
+    output.document(&loads, text)?;
     Ok(if nothing { End::Nothing } else { End::Done })
 }
 
 impl How {
     fn options(&self) -> LoadOptions {
         let (timeout, reverse) = self.wait.map_or((self.timeout, true), |wait| (wait, false));
-        LoadOptions { timeout: Duration::from_secs(timeout), reverse }
+        let timeout = Duration::from_secs(timeout);
+        LoadOptions { timeout, reverse, ..LoadOptions::default() }
     }
 }
 

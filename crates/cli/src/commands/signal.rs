@@ -64,7 +64,7 @@ impl SendSignal {
             }
         }
         let nothing = signalled.kernel == Some(Signaller::ByItself);
-        output.result(&signalled, text)?;
+        output.document(&signalled, text)?;
         Ok(if nothing { End::Nothing } else { End::Done })
     }
 }

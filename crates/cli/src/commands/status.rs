@@ -41,7 +41,7 @@ impl ShowStatus {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let mut status = System::running().status()?;
         if self.effective {
-            output.result(&status.effective(), effective)?;
+            output.document(&status.effective(), effective)?;
             return Ok(End::Done);
         }
         if let Some(name) = &self.name {
@@ -54,7 +54,7 @@ impl ShowStatus {
                 return Err(LiveError::NotLoaded(name).into());
             }
         }
-        output.result(&status, text)?;
+        output.document(&status, text)?;
         Ok(End::Done)
     }
 }

@@ -61,7 +61,7 @@ impl Unload {
                 it.unloaded
             ),
         };
-        output.result(&Unloaded { unloaded: &name, rest }, text)?;
+        output.document(&Unloaded { unloaded: &name, rest }, text)?;
         Ok(End::Done)
     }
 }

@@ -38,7 +38,7 @@ impl Await {
         let mut watcher = Watcher::new("wait")?;
         let waited = system.wait(&patch.name, timeout, &mut |waiting| watcher.look(waiting))?;
         drop(watcher);
-        output.result(&waited, text)?;
+        output.document(&waited, text)?;
         Ok(End::Done)
     }
 }
