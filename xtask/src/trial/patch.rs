@@ -37,7 +37,7 @@ fn build(bench: &Bench, kernel: &Kernel, case: &Case, patch: &Patch, output: &Pa
         patches,
         name: Some(case.name.clone()),
         replace: false,
-        fixes: Vec::new(),
+        fixes: vec![format!("trial:{}", case.name)],
         output: output.to_owned(),
         explain: false,
     };

@@ -74,7 +74,8 @@ fn text(blockers: &Blockers, stacks: bool) -> String {
 
 fn add_task(text: &mut String, task: &Blocker, stacks: bool) {
     let _ = write!(text, "  {task}");
-    if let Some(function) = task.waits_in.as_ref().filter(|_| task.patched_function_on_stack.is_some()) {
+    let patched = task.patched_function_on_stack.as_ref();
+    if let Some(function) = task.waits_in.as_ref().filter(|waits| patched.is_some_and(|it| it != *waits)) {
         let _ = write!(text, ", waits in {function}");
     }
     text.push('\n');

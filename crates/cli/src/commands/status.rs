@@ -92,7 +92,10 @@ fn kernel(kernel: &KernelStatus) -> String {
         ("livepatches", if kernel.livepatch { "supported" } else { "not supported" }.into()),
         ("ftrace", flag(kernel.ftrace_enabled).into()),
         ("lockdown", known(&kernel.lockdown)),
-        ("signatures", if kernel.signatures_enforced == Some(true) { "needed" } else { "not needed" }.into()),
+        (
+            "signatures",
+            if needs_signatures(kernel) { "needed" } else { "not needed, as far as it tells" }.into(),
+        ),
     ];
     let mut text = format!("{} {}\n", paint(BOLD, "kernel"), kernel.release);
     for (name, value) in rows {
@@ -105,6 +108,12 @@ fn kernel(kernel: &KernelStatus) -> String {
         let _ = writeln!(text, "    {} bit {:<2} {}", flag.letter, flag.bit, flag.meaning);
     }
     text
+}
+
+/// Lockdown demands them as well.
+fn needs_signatures(kernel: &KernelStatus) -> bool {
+    let locked = kernel.lockdown.as_ref().is_some_and(|mode| mode != "none");
+    locked || kernel.signatures_enforced == Some(true)
 }
 
 fn add_patch(text: &mut String, status: &PatchStatus, functions: &[FunctionStatus]) {
