@@ -92,6 +92,11 @@ fn bad_usage(error: &clap::Error) -> Failure {
     Failure::refused(vec![Refusal::new(Code::Usage, "", why).with_details(details)])
 }
 
+/// For clap: the name of a loaded module. The kernel writes `_` for `-` in it.
+pub(crate) fn loaded_name(text: &str) -> Result<String, String> {
+    module_name(text).map(|name| name.replace('-', "_"))
+}
+
 /// For clap: a module's name as the kernel and the file system take it.
 pub(crate) fn module_name(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';

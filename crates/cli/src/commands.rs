@@ -2,6 +2,7 @@
 
 pub(crate) mod blocking;
 pub(crate) mod build;
+pub(crate) mod change;
 pub(crate) mod diff;
 pub(crate) mod enable;
 pub(crate) mod force;

@@ -5,7 +5,7 @@ use crate::style;
 use kmend_build::RefusalReport;
 use kmend_refusal::Code;
 use serde::Serialize;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 /// Where a command's result goes.
 pub(crate) struct Output {
@@ -102,4 +102,15 @@ pub(crate) fn reasons(reasons: &[RefusalReport]) {
 pub(crate) fn say(text: &str) {
     // There is nowhere left to report that standard error is closed.
     let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// Asks on the terminal; nothing if nobody is there to answer.
+pub(crate) fn ask(question: &str) -> Option<String> {
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return None;
+    }
+    say(question);
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).ok()?;
+    Some(answer.trim().to_owned())
 }

@@ -7,7 +7,6 @@ use kmend_live::{Decision, Waiting};
 use kmend_refusal::Code;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
-use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -43,9 +42,6 @@ impl Watcher {
         if !self.interrupted.load(Ordering::Relaxed) {
             return Decision::Wait;
         }
-        if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-            return Decision::Leave;
-        }
         // The line of progress is not to be drawn over the question.
         self.progress = Progress::new();
         let decision = ask(waiting);
@@ -64,16 +60,12 @@ fn left(waiting: &Waiting<'_>) -> String {
 }
 
 fn ask(waiting: &Waiting<'_>) -> Decision {
-    output::say(&format!(
-        "\n{}\n(r)everse the transition, (w)ait on, or (l)eave it as it is? ",
-        left(waiting)
-    ));
-    let mut answer = String::new();
-    // Without an answer it is left as it is.
-    let _ = io::stdin().read_line(&mut answer);
-    match answer.trim() {
-        "r" | "reverse" => Decision::Reverse,
-        "w" | "wait" => Decision::Wait,
+    let left = left(waiting);
+    let answer =
+        output::ask(&format!("\n{left}\n(r)everse the transition, (w)ait on, or (l)eave it as it is? "));
+    match answer.as_deref() {
+        Some("r" | "reverse") => Decision::Reverse,
+        Some("w" | "wait") => Decision::Wait,
         _ => Decision::Leave,
     }
 }

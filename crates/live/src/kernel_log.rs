@@ -27,9 +27,7 @@ pub(crate) struct KernelLog {
 impl KernelLog {
     /// The log from now on. `path` is that of /dev/kmsg.
     pub(crate) fn from_now(path: &Path) -> KernelLog {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let device = rustix::fs::open(path, flags, Mode::empty()).ok();
-        let device = device.filter(|device| rustix::fs::seek(device, SeekFrom::End(0)).is_ok());
+        let device = open(path).filter(|device| rustix::fs::seek(device, SeekFrom::End(0)).is_ok());
         KernelLog { device }
     }
 
@@ -37,17 +35,9 @@ impl KernelLog {
     pub(crate) fn about(&self, module: &str) -> Vec<String> {
         let Some(device) = &self.device else { return Vec::new() };
         let mut lines = Vec::new();
-        let mut record = vec![0; LONGEST_RECORD];
-        for _ in 0..MOST_RECORDS {
-            match rustix::io::read(device, &mut record) {
-                // EPIPE: records were lost; the next read goes on behind them.
-                Err(Errno::INTR | Errno::PIPE) => {}
-                Ok(length @ 1..) => {
-                    lines.extend(message(&record[..length]).filter(|line| is_about(line, module)));
-                }
-                Ok(0) | Err(_) => break,
-            }
-        }
+        read_records(device, MOST_RECORDS, |record| {
+            lines.extend(message(record).filter(|line| is_about(line, module)));
+        });
         lines.truncate(MOST_LINES);
         lines
     }
@@ -56,17 +46,28 @@ impl KernelLog {
 /// When each livepatch was enabled last, in seconds since the boot, as far as the kernel's log still has it (the line is of
 /// `__klp_enable_patch`, Linux, kernel/livepatch/core.c). The log's clock stands still while the machine sleeps.
 pub(crate) fn enabled_at(path: &Path) -> BTreeMap<String, f64> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let Ok(device) = rustix::fs::open(path, flags, Mode::empty()) else { return BTreeMap::new() };
-    let (mut times, mut record) = (BTreeMap::new(), vec![0; LONGEST_RECORD]);
-    for _ in 0..MOST_RECORDS_OF_ALL {
-        match rustix::io::read(&device, &mut record) {
+    let mut times = BTreeMap::new();
+    if let Some(device) = open(path) {
+        read_records(&device, MOST_RECORDS_OF_ALL, |record| times.extend(enabling(record)));
+    }
+    times
+}
+
+fn open(path: &Path) -> Option<OwnedFd> {
+    rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).ok()
+}
+
+/// Reads the records that are there, so many at most.
+fn read_records(device: &OwnedFd, most: usize, mut each: impl FnMut(&[u8])) {
+    let mut record = vec![0; LONGEST_RECORD];
+    for _ in 0..most {
+        match rustix::io::read(device, &mut record) {
+            // EPIPE: records were lost; the next read goes on behind them.
             Err(Errno::INTR | Errno::PIPE) => {}
-            Ok(length @ 1..) => times.extend(enabling(&record[..length])),
+            Ok(length @ 1..) => each(&record[..length]),
             Ok(0) | Err(_) => break,
         }
     }
-    times
 }
 
 /// The livepatch that a record says is being enabled, and when, in seconds.

@@ -102,8 +102,7 @@ impl System {
         if errno == Errno::EXIST {
             return LiveError::AlreadyLoaded(name);
         }
-        let busy = self.patches().unwrap_or_default().into_iter().find(|patch| patch.transition);
-        match busy {
+        match self.in_transition().unwrap_or_default() {
             Some(patch) if errno == Errno::BUSY => LiveError::TransitionBusy { name, other: patch.name },
             _ => LiveError::KernelRefused { name, why: meaning(errno), errno: errno.into(), log },
         }

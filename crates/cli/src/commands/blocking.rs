@@ -4,7 +4,7 @@ use crate::failure::{End, Failure};
 use crate::output::Output;
 use crate::style::{BOLD, DIM, GREEN, paint};
 use clap::Args;
-use kmend_live::{Blocker, LoadedPatch, System};
+use kmend_live::{Blocker, System};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -19,7 +19,7 @@ use std::fmt::Write;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Blocking {
     /// The livepatch's name; the one in transition if not given
-    #[arg(value_name = "NAME", value_parser = crate::arguments::module_name)]
+    #[arg(value_name = "NAME", value_parser = crate::arguments::loaded_name)]
     name: Option<String>,
     /// Show the tasks' whole stacks in the kernel
     #[arg(long)]
@@ -44,19 +44,13 @@ struct Blockers {
 impl Blocking {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
-        let patch = in_transition(&system, self.name.as_deref())?;
+        let patch = system.require_transition(self.name.as_deref())?;
         let tasks = system.blocking(&patch.name)?;
         let state = patch.state();
         let blockers = Blockers { livepatch: patch.name, state, tasks };
         output.document(&blockers, |blockers| text(blockers, self.stacks))?;
         Ok(End::Done)
     }
-}
-
-/// The livepatch in transition, which is the named one if there is a name.
-pub(super) fn in_transition(system: &System, name: Option<&str>) -> Result<LoadedPatch, Failure> {
-    // The kernel writes `_` for `-` in the names of modules.
-    Ok(system.require_transition(name.map(|name| name.replace('-', "_")).as_deref())?)
 }
 
 fn text(blockers: &Blockers, stacks: bool) -> String {

@@ -1,12 +1,13 @@
 //! `kmend enable` and `kmend disable`
 
+use super::change::{Change, would};
 use super::wait;
 use crate::failure::{End, Failure};
 use crate::output::Output;
 use crate::style::{GREEN, paint};
 use crate::watcher::Watcher;
 use clap::Args;
-use kmend_live::{LiveError, LoadOptions, System};
+use kmend_live::{LiveError, System};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -36,19 +37,6 @@ pub(crate) struct Disable {
     change: Change,
 }
 
-#[derive(Debug, Args)]
-struct Change {
-    /// The livepatch's name, as `kmend list` shows it
-    #[arg(value_name = "NAME", value_parser = crate::arguments::module_name)]
-    name: String,
-    /// How long to wait for the transition, in seconds
-    #[arg(long, value_name = "S", default_value_t = LoadOptions::default().timeout.as_secs())]
-    timeout: u64,
-    /// Make the checks, and change nothing
-    #[arg(long)]
-    dry_run: bool,
-}
-
 const ENABLE_EXAMPLES: &str = "\
 Example:
   kmend enable livepatch_fix";
@@ -57,15 +45,6 @@ const DISABLE_EXAMPLES: &str = "\
 Example:
   kmend disable livepatch_fix";
 
-/// What a command would do.
-#[derive(Serialize)]
-struct Intent<'a> {
-    dry_run: bool,
-    /// The command.
-    would: &'static str,
-    livepatch: &'a str,
-}
-
 /// What was disabled.
 #[derive(Serialize)]
 struct Disabled<'a> {
@@ -73,22 +52,15 @@ struct Disabled<'a> {
     time: Duration,
 }
 
-/// Prints what a command would do.
-pub(super) fn would(what: &'static str, name: &str, output: &mut Output) -> Result<End, Failure> {
-    let would = Intent { dry_run: true, would: what, livepatch: name };
-    output.document(&would, |would| format!("{} {what} {}\n", paint(GREEN, "would"), would.livepatch))?;
-    Ok(End::Done)
-}
-
 impl Enable {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
-        let (system, name, timeout) = self.change.parts();
+        let (system, name) = (System::running(), &self.change.name);
         if self.change.dry_run {
-            system.can_enable(&name)?;
-            return would("enable", &name, output);
+            system.can_enable(name)?;
+            return would("enable", name, output);
         }
         let mut watcher = Watcher::new("enable")?;
-        let enabled = system.enable(&name, timeout, &mut |waiting| watcher.look(waiting))?;
+        let enabled = system.enable(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))?;
         drop(watcher);
         output.document(&enabled, wait::text)?;
         Ok(End::Done)
@@ -97,27 +69,20 @@ impl Enable {
 
 impl Disable {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
-        let (system, name, timeout) = self.change.parts();
+        let (system, name) = (System::running(), &self.change.name);
         if self.change.dry_run {
-            if system.patch(&name)?.is_none() {
-                return Err(LiveError::NotLoaded(name).into());
+            if system.patch(name)?.is_none() {
+                return Err(LiveError::NotLoaded(name.clone()).into());
             }
-            return would("disable", &name, output);
+            return would("disable", name, output);
         }
         let start = Instant::now();
         let mut watcher = Watcher::new("disable")?;
-        system.disable(&name, timeout, &mut |waiting| watcher.look(waiting))?;
+        system.disable(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))?;
         drop(watcher);
-        output.document(&Disabled { disabled: &name, time: start.elapsed() }, |it| {
+        output.document(&Disabled { disabled: name, time: start.elapsed() }, |it| {
             format!("{} {} in {:.2} s\n", paint(GREEN, "disabled"), it.disabled, it.time.as_secs_f64())
         })?;
         Ok(End::Done)
-    }
-}
-
-impl Change {
-    fn parts(&self) -> (System, String, Duration) {
-        // The kernel writes `_` for `-` in the names of modules.
-        (System::running(), self.name.replace('-', "_"), Duration::from_secs(self.timeout))
     }
 }

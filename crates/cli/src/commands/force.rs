@@ -1,6 +1,7 @@
 //! `kmend force`
 
-use super::{blocking, wait};
+use super::change::would;
+use super::wait;
 use crate::failure::{End, Failure};
 use crate::output::{self, Output};
 use crate::style::{RED, paint};
@@ -8,7 +9,6 @@ use crate::watcher::Watcher;
 use clap::Args;
 use kmend_live::{LoadedPatch, System};
 use kmend_refusal::Code;
-use std::io::{self, IsTerminal};
 
 /// End a transition by force
 ///
@@ -23,7 +23,7 @@ use std::io::{self, IsTerminal};
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Force {
     /// The livepatch's name; the one in transition if not given
-    #[arg(value_name = "NAME", value_parser = crate::arguments::module_name)]
+    #[arg(value_name = "NAME", value_parser = crate::arguments::loaded_name)]
     name: Option<String>,
     /// Do it without a question
     #[arg(long)]
@@ -40,12 +40,12 @@ Example:
 impl Force {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
-        let patch = blocking::in_transition(&system, self.name.as_deref())?;
+        let patch = system.require_transition(self.name.as_deref())?;
         if self.dry_run {
-            return super::enable::would("force", &patch.name, output);
+            return would("force", &patch.name, output);
         }
         output::say(&warning(&system, &patch)?);
-        if !(self.yes || confirmed()) {
+        if !(self.yes || output::ask("force it? (yes/no) ").as_deref() == Some("yes")) {
             return Err(Failure::new(Code::NotConfirmed, patch.name, "the transition is left as it is"));
         }
         let mut watcher = Watcher::new("force")?;
@@ -68,14 +68,4 @@ fn warning(system: &System, patch: &LoadedPatch) -> Result<String, Failure> {
         "{word} {tasks} tasks are taken for moved that may be running old code of {}; {stays}\n",
         patch.name
     ))
-}
-
-/// Whether someone at a terminal says yes.
-fn confirmed() -> bool {
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return false;
-    }
-    output::say("force it? (yes/no) ");
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
 }

@@ -1,6 +1,5 @@
 //! `kmend signal`
 
-use super::blocking;
 use crate::failure::{End, Failure};
 use crate::output::Output;
 use crate::style::{GREEN, paint};
@@ -22,7 +21,7 @@ use serde::Serialize;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct SendSignal {
     /// The livepatch's name; the one in transition if not given
-    #[arg(value_name = "NAME", value_parser = crate::arguments::module_name)]
+    #[arg(value_name = "NAME", value_parser = crate::arguments::loaded_name)]
     name: Option<String>,
     /// Processes to stop and continue, as `kmend blocking` shows them
     #[arg(long, value_name = "PID", value_delimiter = ',')]
@@ -50,7 +49,7 @@ struct Signalled {
 impl SendSignal {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
-        let livepatch = blocking::in_transition(&system, self.name.as_deref())?.name;
+        let livepatch = system.require_transition(self.name.as_deref())?.name;
         let mut signalled =
             Signalled { dry_run: self.dry_run, livepatch, kernel: None, stopped_and_continued: Vec::new() };
         if self.dry_run {

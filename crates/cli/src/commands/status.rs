@@ -24,7 +24,7 @@ use std::time::Duration;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ShowStatus {
     /// Show this livepatch alone
-    #[arg(value_name = "NAME", value_parser = crate::arguments::module_name)]
+    #[arg(value_name = "NAME", value_parser = crate::arguments::loaded_name)]
     name: Option<String>,
     /// Show the kernel's version with the fixes that are in force
     #[arg(long, conflicts_with = "name")]
@@ -45,13 +45,11 @@ impl ShowStatus {
             return Ok(End::Done);
         }
         if let Some(name) = &self.name {
-            // The kernel writes `_` for `-` in the names of modules.
-            let name = name.replace('-', "_");
-            status.livepatches.retain(|patch| patch.patch.name == name);
-            status.rests.retain(|rest| rest.name == name);
-            status.functions.retain(|function| function.livepatches.contains(&name));
+            status.livepatches.retain(|patch| patch.patch.name == *name);
+            status.rests.retain(|rest| rest.name == *name);
+            status.functions.retain(|function| function.livepatches.contains(name));
             if status.livepatches.is_empty() && status.rests.is_empty() {
-                return Err(LiveError::NotLoaded(name).into());
+                return Err(LiveError::NotLoaded(name.clone()).into());
             }
         }
         output.document(&status, text)?;

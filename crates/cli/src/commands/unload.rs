@@ -1,13 +1,13 @@
 //! `kmend unload`
 
+use super::change::{Change, would};
 use crate::failure::{End, Failure};
 use crate::output::Output;
 use crate::style::{GREEN, paint};
 use crate::watcher::Watcher;
 use clap::Args;
-use kmend_live::{LoadOptions, Rest, System};
+use kmend_live::{Rest, System};
 use serde::Serialize;
-use std::time::Duration;
 
 /// Disable a livepatch, wait until no task runs it, and remove its module
 ///
@@ -19,15 +19,8 @@ use std::time::Duration;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Unload {
-    /// The livepatch's name, as `kmend list` shows it
-    #[arg(value_name = "NAME", value_parser = crate::arguments::module_name)]
-    name: String,
-    /// How long to wait for the transition and then for the module's last user, in seconds
-    #[arg(long, value_name = "S", default_value_t = LoadOptions::default().timeout.as_secs())]
-    timeout: u64,
-    /// Make the checks, and change nothing
-    #[arg(long)]
-    dry_run: bool,
+    #[command(flatten)]
+    change: Change,
 }
 
 const EXAMPLES: &str = "\
@@ -43,15 +36,13 @@ struct Unloaded<'a> {
 
 impl Unload {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
-        // The kernel writes `_` for `-` in the names of modules.
-        let name = self.name.replace('-', "_");
-        if self.dry_run {
-            System::running().can_unload(&name)?;
-            return super::enable::would("unload", &name, output);
+        let (system, name) = (System::running(), &self.change.name);
+        if self.change.dry_run {
+            system.can_unload(name)?;
+            return would("unload", name, output);
         }
         let mut watcher = Watcher::new("unload")?;
-        let timeout = Duration::from_secs(self.timeout);
-        let rest = System::running().unload(&name, timeout, &mut |waiting| watcher.look(waiting))?;
+        let rest = system.unload(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))?;
         drop(watcher);
         let text = |it: &Unloaded<'_>| match it.rest {
             Rest::Nothing => format!("{} {}\n", paint(GREEN, "unloaded"), it.unloaded),
@@ -61,7 +52,7 @@ impl Unload {
                 it.unloaded
             ),
         };
-        output.document(&Unloaded { unloaded: &name, rest }, text)?;
+        output.document(&Unloaded { unloaded: name, rest }, text)?;
         Ok(End::Done)
     }
 }

@@ -1,6 +1,5 @@
 //! `kmend wait`
 
-use super::blocking;
 use crate::failure::{End, Failure};
 use crate::output::Output;
 use crate::watcher::Watcher;
@@ -18,7 +17,7 @@ use std::time::Duration;
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Await {
     /// The livepatch's name; the one in transition if not given
-    #[arg(value_name = "NAME", value_parser = crate::arguments::module_name)]
+    #[arg(value_name = "NAME", value_parser = crate::arguments::loaded_name)]
     name: Option<String>,
     /// How long to wait, in seconds; for ever if not given
     #[arg(long, value_name = "S")]
@@ -33,7 +32,7 @@ Examples:
 impl Await {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
-        let patch = blocking::in_transition(&system, self.name.as_deref())?;
+        let patch = system.require_transition(self.name.as_deref())?;
         let timeout = self.timeout.map_or(Duration::MAX, Duration::from_secs);
         let mut watcher = Watcher::new("wait")?;
         let waited = system.wait(&patch.name, timeout, &mut |waiting| watcher.look(waiting))?;
