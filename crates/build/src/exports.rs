@@ -1,7 +1,7 @@
 //! The exported symbols of a unit whose code changes, and their CRCs.
 
 use crate::error::BuildError;
-use crate::report::{Note, NoteKind};
+use crate::report::Note;
 use kmend_compile::{CompiledUnit, Outcome, Owner, Prepared, Target};
 use kmend_object::Object;
 use kmend_types::ExportChange;
@@ -36,12 +36,7 @@ impl Versions<'_> {
             crcs: (change.before, change.after),
             causes: change.causes,
         };
-        let note = |note: kmend_compile::Note| Note {
-            kind: NoteKind::Fact,
-            subject: note.file.unwrap_or_default(),
-            text: note.text,
-        };
-        let notes = exports.notes.into_iter().map(note).collect();
+        let notes = exports.notes.into_iter().map(Note::from).collect();
         Ok((exports.changed.into_iter().map(change).collect(), notes))
     }
 }

@@ -132,6 +132,12 @@ pub struct Note {
     pub text: String,
 }
 
+impl From<kmend_compile::Note> for Note {
+    fn from(note: kmend_compile::Note) -> Note {
+        Note { kind: NoteKind::Fact, subject: note.file.unwrap_or_default(), text: note.text }
+    }
+}
+
 /// How certain a note is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -7,6 +7,7 @@ use crate::database::{Owner, Unit, from_root};
 use crate::edits::{Edited, Edits};
 use crate::makefile::{Entry, difference, listed};
 use crate::prepare::Prepared;
+use crate::scan::folder_of;
 use crate::session::{Note, is_source};
 use kmend_refusal::{Code, Refusal};
 use std::collections::BTreeMap;
@@ -44,8 +45,7 @@ pub fn new_units(edits: &mut Edits, prepared: &Prepared) -> Vec<Unit> {
 pub fn settle_renamed(edits: &mut Edits, prepared: &Prepared) {
     for (old, new) in edits.renamed.clone() {
         let is_unit = !prepared.database.units_of(&old).is_empty();
-        let folder = |path: &str| path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
-        if is_unit && folder(&old) == folder(&new) {
+        if is_unit && folder_of(&old) == folder_of(&new) {
             let text = format!("becomes {new}; it is compiled under its old name, which messages keep");
             edits.notes.push(Note { file: Some(old), text });
         } else if is_unit {
@@ -97,8 +97,7 @@ fn entries(path: &str, file: &Edited, edits: &Edits) -> Result<(Vec<Entry>, Vec<
 
 /// The source of an object that the Makefile at `path` names.
 fn source_of(path: &str, object: &str) -> String {
-    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-    from_root(folder, &format!("{object}.c"))
+    from_root(folder_of(path), &format!("{object}.c"))
 }
 
 /// The unit of a new object; `None` if the configuration leaves it out. `lists` is all that its Makefile lists.
@@ -116,14 +115,14 @@ fn new_unit(
         edits.notes.push(Note { file: Some(source), text });
         return Ok(None);
     }
-    let folder = source.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let folder = folder_of(&source);
     let is_whole = matches!(entry.list.as_str(), "obj" | "lib");
     if is_whole && value_of(entry, prepared) == "m" {
         return refuse("it is a module of its own, which is built and loaded like any other".to_owned());
     }
     let owner_file = from_root(folder, &entry.list);
     let is_sibling = |unit: &&Unit| {
-        let in_folder = unit.source.rsplit_once('/').map_or("", |(folder, _)| folder) == folder;
+        let in_folder = folder_of(&unit.source) == folder;
         let belongs = match &unit.owner {
             Owner::Module { file, .. } => !is_whole && *file == owner_file,
             Owner::Vmlinux => is_whole || module_name(unit) == Some(&entry.list.replace('-', "_")),

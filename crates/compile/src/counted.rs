@@ -4,6 +4,7 @@
 //! (include/linux/compiler_types.h) and initcalls (include/linux/init.h, `__initcall_id`). Which number a name has
 //! depends on all that is before it. To compare texts, each such name is taken as the how many-th it is.
 
+use crate::droppable::is_word;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -49,10 +50,6 @@ fn number_in(word: &[u8]) -> Option<Range<usize>> {
         let line = word.get(start + count..)?.strip_prefix(b"_")?;
         (count > 0 && line.first()?.is_ascii_digit()).then_some(start..start + count)
     })
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$'
 }
 
 #[cfg(test)]

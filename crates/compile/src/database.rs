@@ -5,7 +5,9 @@
 //! COMMAND, quoted once for the shell, is the compile command: the one place where it stands alone.
 
 use crate::error::{CompileError, io_error};
+use crate::scan::folder_of;
 use crate::shell;
+use kmend_process::Command;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -42,6 +44,19 @@ pub struct Unit {
     /// The arguments with which objtool is run on this unit's object, without the object; `None` where the
     /// build runs objtool later, on what is linked from several objects.
     pub objtool: Option<Vec<String>>,
+}
+
+impl Unit {
+    /// A run of the compiler as the kernel's build has it, without debug information: that changes no code, and takes time.
+    pub(crate) fn compiler(&self, compiler: &str) -> Command {
+        Command::new(compiler)
+            .args(self.arguments.iter().filter(|argument| !asks_for_debug_information(argument)))
+    }
+}
+
+/// `-g` and its kin. They add sections of their own and change no code.
+pub(crate) fn asks_for_debug_information(argument: &str) -> bool {
+    argument.starts_with("-g")
 }
 
 /// The arguments with which the kernel's build runs objtool, without the object's name.
@@ -246,8 +261,7 @@ fn module_objects(line: &[u8]) -> Option<(String, Vec<String>)> {
     let pipe = words.iter().position(|word| word == "|")?;
     let target = words.iter().position(|word| word == ">").and_then(|at| words.get(at + 1))?;
     let module = target.strip_suffix(".mod")?;
-    let folder = module.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let objects = words.get(2..pipe)?.iter().map(|object| from_root(folder, object)).collect();
+    let objects = words.get(2..pipe)?.iter().map(|object| from_root(folder_of(module), object)).collect();
     Some((module.to_owned(), objects))
 }
 

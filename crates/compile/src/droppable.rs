@@ -271,7 +271,8 @@ pub fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|word| word.first().is_some_and(|first| !first.is_ascii_digit()))
 }
 
-fn is_word(byte: u8) -> bool {
+/// Whether a name may hold a byte, in what gcc has preprocessed.
+pub fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'$'
 }
 

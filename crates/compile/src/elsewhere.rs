@@ -1,11 +1,11 @@
 //! A unit compiled in other ways that come to the same.
 
-use crate::database::Unit;
+use crate::database::{Unit, asks_for_debug_information};
 use crate::error::{CompileError, Failure, io_error};
 use crate::live_text::live_part;
 use crate::prepare::Prepared;
 use crate::target::Target;
-use crate::unit::{Compiled, asks_for_debug_information, sectioned, to_assembly};
+use crate::unit::{Compiled, sectioned, to_assembly};
 use kmend_process::Command;
 use kmend_refusal::{Code, Refusal};
 use std::fs;
@@ -49,8 +49,7 @@ pub fn compile_texts(
     unit: &Unit,
     work: &Path,
 ) -> Result<(Vec<u8>, Vec<u8>), CompileError> {
-    let arguments = unit.arguments.iter().filter(|argument| !asks_for_debug_information(argument));
-    let preprocess = Command::new(&target.compiler).args(arguments).args(["-E", "-P"]).arg(&unit.named);
+    let preprocess = unit.compiler(&target.compiler).args(["-E", "-P"]).arg(&unit.named);
     let text = preprocess.folder(&prepared.tree).run()?.stdout;
     let whole = compile_text(target, unit, &text, work)?;
     Ok((whole, compile_text(target, unit, &live_part(&text).join(&b'\n'), work)?))

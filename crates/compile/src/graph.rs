@@ -126,7 +126,8 @@ impl Graph {
         files.sort_unstable();
         let number: HashMap<&str, u32> = files.iter().map(String::as_str).zip(0..).collect();
         let needed = walk.edges.iter().flat_map(|(_, target)| &target.needs);
-        let needed = needed.chain(walk.open().into_iter().flat_map(|(_, needs)| needs));
+        let open = walk.open();
+        let needed = needed.chain(open.iter().flat_map(|(_, needs)| *needs));
         let needed = needed.chain(walk.definitions.iter().flat_map(|(_, name)| &name.needs));
         let names: BTreeSet<&str> = needed.map(String::as_str).collect();
         let name_number: HashMap<&str, u32> = names.iter().copied().zip(0..).collect();
@@ -137,7 +138,7 @@ impl Graph {
         let (mut edges, mut conditional) = (vec![Vec::new(); files.len()], Vec::new());
         let found =
             walk.edges.iter().map(|(from, to)| (from.as_str(), to.what.as_str(), to.needs.as_slice()));
-        let absent = walk.open().into_iter().map(|(from, needs)| (from, ABSENT, needs));
+        let absent = open.iter().map(|&(from, needs)| (from, ABSENT, needs));
         for (from, to, needs) in found.chain(absent) {
             match rule(from, number.get(to), needs) {
                 Some(rule) if rule.needs.is_empty() => edges[rule.file as usize].push(rule.what),

@@ -255,7 +255,8 @@ pub fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|&byte| !is_word(byte)).chain(paths).filter(|word| !word.is_empty())
 }
 
-fn is_word(byte: u8) -> bool {
+/// Whether a macro's name may hold a byte.
+pub fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 

@@ -1,7 +1,7 @@
 //! What `#include MACRO` may come to, for [`crate::scan`].
 
 use crate::database::from_root;
-use crate::includes::{without_comments, words};
+use crate::includes::{is_word, without_comments, words};
 use crate::scan::folder_of;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -58,7 +58,7 @@ impl PathParts {
 pub fn file_words(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let parts = body.split(|&byte| byte == b'/').count();
     body.split(|&byte| byte == b'/').enumerate().flat_map(move |(number, part)| {
-        let is_part_of_path = |byte: &u8| is_word_byte(*byte) || matches!(byte, b'-' | b'.');
+        let is_part_of_path = |byte: &u8| is_word(*byte) || matches!(byte, b'-' | b'.');
         let folder = part.iter().rev().take_while(|byte| number + 1 < parts && is_part_of_path(byte)).count();
         words(part.get(..part.len() - folder).unwrap_or_default())
     })
@@ -80,14 +80,9 @@ pub fn path_part(definition: &[u8]) -> Option<Vec<u8>> {
     // Arguments of a call may have blanks between them, and lines may be continued.
     let squeezed: Vec<u8> = body.iter().filter(is_separator).copied().collect();
     let is_path = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-+./<>\",()#".contains(byte);
-    let has_blanks = body
-        .windows(3)
-        .any(|part| is_word_byte(part[0]) && part[1].is_ascii_whitespace() && is_word_byte(part[2]));
+    let has_blanks =
+        body.windows(3).any(|part| is_word(part[0]) && part[1].is_ascii_whitespace() && is_word(part[2]));
     (squeezed.iter().all(is_path) && !has_blanks).then_some(squeezed)
-}
-
-fn is_word_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
 /// The folder that the body of a macro may name: itself if it looks like one, or else, if it is a whole path, that

@@ -4,6 +4,7 @@ use crate::database::{Owner, Unit};
 use crate::error::CompileError;
 use crate::graph::Graph;
 use crate::reach::Search;
+use crate::scan::folder_of;
 use crate::unit::Compiled;
 use kmend_refusal::{Code, Refusal};
 use rayon::prelude::*;
@@ -64,9 +65,8 @@ impl Search<'_> {
 
     /// A file as if it were compiled like the image's other units in its folder; `None` if there is none.
     fn compiled_beside(&self, path: &str) -> Option<Unit> {
-        let folder =
-            |path: &str| path.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
-        let units = self.prepared.database.units().iter().filter(|unit| folder(&unit.source) == folder(path));
+        let units =
+            self.prepared.database.units().iter().filter(|unit| folder_of(&unit.source) == folder_of(path));
         let unit = units.min_by_key(|unit| unit.owner != Owner::Vmlinux)?;
         Some(Unit { source: path.to_owned(), named: path.to_owned(), ..unit.clone() })
     }

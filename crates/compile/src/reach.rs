@@ -19,7 +19,7 @@ use crate::prepare::Prepared;
 use crate::reads::Reads;
 use crate::shadow::{SharedShadow, dependencies};
 use crate::target::{Progress, Target};
-use crate::unit::{Compiled, asks_for_debug_information, message, misses_a_file};
+use crate::unit::{Compiled, message, misses_a_file};
 use kmend_process::Command;
 use kmend_refusal::Refusal;
 use rayon::prelude::*;
@@ -230,9 +230,7 @@ impl Search<'_> {
     }
 
     pub fn preprocessor(&self, unit: &Unit, options: &[&str]) -> Command {
-        Command::new(&self.target.compiler)
-            .args(unit.arguments.iter().filter(|argument| !asks_for_debug_information(argument)))
-            .args(options)
+        unit.compiler(&self.target.compiler).args(options)
     }
 }
 

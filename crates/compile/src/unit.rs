@@ -49,8 +49,8 @@ pub fn to_assembly(
     stem: &Path,
 ) -> Result<Compiled<Assembly>, CompileError> {
     let (output, list) = (stem.with_extension("s"), stem.with_extension("d"));
-    let run = Command::new(compiler)
-        .args(unit.arguments.iter().filter(|argument| !asks_for_debug_information(argument)))
+    let run = unit
+        .compiler(compiler)
         .args(DEBUG_INFORMATION)
         .args(options)
         // Names from the tree's root, so that nothing of where this ran can get into the object.
@@ -116,19 +116,8 @@ pub fn plain(
         return Ok(object);
     }
     let output = stem.with_extension("o");
-    Command::new(compiler)
-        .args(unit.arguments.iter().filter(|argument| !asks_for_debug_information(argument)))
-        .args(["-g0", "-c", "-o"])
-        .arg(&output)
-        .arg(&unit.named)
-        .folder(root)
-        .run()?;
+    unit.compiler(compiler).args(["-g0", "-c", "-o"]).arg(&output).arg(&unit.named).folder(root).run()?;
     fs::read(&output).map_err(io_error("read", &output))
-}
-
-/// `-g` and its kin. They add sections of their own and change no code.
-pub fn asks_for_debug_information(argument: &str) -> bool {
-    argument.starts_with("-g")
 }
 
 fn is_for_the_assembler(argument: &str) -> bool {
@@ -170,11 +159,5 @@ mod tests {
         assert_eq!(lines.len(), MESSAGE_LINES + 1);
         assert_eq!(lines[0], "fs/x.c:1: error");
         assert_eq!(lines[MESSAGE_LINES], "(40 more lines)");
-    }
-
-    #[test]
-    fn debug_flags_go_and_code_flags_stay() {
-        assert!(asks_for_debug_information("-g") && asks_for_debug_information("-gdwarf-5"));
-        assert!(!asks_for_debug_information("-falign-functions=16"));
     }
 }

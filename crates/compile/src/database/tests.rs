@@ -57,3 +57,9 @@ fn it_reads_back_what_it_wrote_and_only_for_its_fingerprint() {
 fn an_empty_dry_run_is_an_error() {
     assert!(Database::from_dry_run(b"make: nothing to be done\n").is_err());
 }
+
+#[test]
+fn debug_flags_go_and_code_flags_stay() {
+    assert!(asks_for_debug_information("-g") && asks_for_debug_information("-gdwarf-5"));
+    assert!(!asks_for_debug_information("-falign-functions=16"));
+}
