@@ -122,16 +122,13 @@ impl<'a> Pipeline<'a> {
     }
 
     fn note_all(&mut self, outcome: &Outcome) {
-        for note in &outcome.notes {
-            let subject = note.file.clone().unwrap_or_default();
-            self.report.notes.push(Note { kind: NoteKind::Fact, subject, text: note.text.clone() });
-        }
+        self.report.notes.extend(outcome.notes.iter().cloned().map(Note::from));
     }
 
     /// The image must be the kernel that the packages say, and able to be patched.
     fn check_kernel(&mut self, image: &Image) -> Result<(), Stop> {
         let kernel = self.request.kernel;
-        self.report.kernel.build_id = image.build_id().map(hexadecimal);
+        self.report.kernel.build_id = image.build_id().map(hex::encode);
         if image.release() != kernel.release {
             let why = format!("the image says it is {}, not {}", image.release(), kernel.release);
             return Err(Stop::Refused(vec![Refusal::new(Code::ImageDiffers, "the image", why)]));
@@ -381,8 +378,4 @@ fn name(request: &Request<'_>) -> String {
     let name: String = plain.take(kmend_link::LONGEST_NAME).collect();
     let name = name.trim_matches('-');
     if name.is_empty() { "patch".into() } else { name.to_owned() }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -160,7 +160,8 @@ impl Comparison<'_> {
         let (x, y) = (self.original.masked_bytes(a), self.patched.masked_bytes(b));
         let same = x.iter().zip(&y).take_while(|(one, other)| one == other).count();
         let shown = if self.patched.section_of(b).is_code() { 0 } else { SHOWN_BYTES };
-        let words = |bytes: &[u8]| hexadecimal(bytes.iter().skip(same).take(shown));
+        let words =
+            |bytes: &[u8]| hex::encode(bytes.iter().skip(same).take(shown).copied().collect::<Vec<_>>());
         Reason::Content { name: self.patched.name(b), before: words(&x), after: words(&y) }
     }
 
@@ -277,10 +278,6 @@ fn compared_entries(unit: &Unit<'_>, id: AtomId) -> Vec<AtomId> {
     entries
 }
 
-fn hexadecimal<'a>(bytes: impl Iterator<Item = &'a u8>) -> String {
-    bytes.fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
-}
-
 impl Unit<'_> {
     /// The atom's bytes with zeroes where relocations (or branches that leave it) fill them.
     pub(crate) fn masked_bytes(&self, id: AtomId) -> Vec<u8> {
@@ -308,7 +305,7 @@ impl Unit<'_> {
             atom.references.iter().any(covers)
         };
         let rest = self.bytes(id).iter().zip(0..).filter(|&(_, at)| !holes(at));
-        let rest = hexadecimal(rest.map(|(byte, _)| byte));
+        let rest = hex::encode(rest.map(|(&byte, _)| byte).collect::<Vec<_>>());
         if !rest.is_empty() {
             words.push(rest);
         }

@@ -1,7 +1,6 @@
 //! Facts about the running kernel that livepatches depend on.
 
 use crate::system::{LARGEST, System, read};
-use std::fmt::Write;
 use std::fs::File;
 use std::io::Read;
 
@@ -10,12 +9,7 @@ impl System {
     pub(crate) fn build_id(&self) -> Option<String> {
         let mut notes = Vec::new();
         File::open(self.path("sys/kernel/notes")).ok()?.take(LARGEST).read_to_end(&mut notes).ok()?;
-        let mut text = String::new();
-        for byte in kmend_kernel::build_id(&notes)? {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "{byte:02x}");
-        }
-        Some(text)
+        kmend_kernel::build_id(&notes).map(hex::encode)
     }
 
     /// `kernel.ftrace_enabled`; `None` where it cannot be read.

@@ -8,7 +8,6 @@ use crate::error::StoreError;
 use crate::files;
 use crate::progress::{Progress, Stage};
 use sha2::{Digest, Sha256};
-use std::fmt::Write;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -158,10 +157,5 @@ fn sha256(path: &Path) -> Result<String, StoreError> {
         let Some(read) = buffer.get(..count).filter(|read| !read.is_empty()) else { break };
         hash.update(read);
     }
-    let mut text = String::new();
-    for byte in hash.finalize() {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    Ok(text)
+    Ok(hex::encode(hash.finalize()))
 }

@@ -96,7 +96,7 @@ impl Facts {
         let symbols = image.symbols();
         let modules = ModuleTree::open(&kernel.modules).map(|tree| tree.names().count());
         Ok(Facts {
-            build_id: image.build_id().map(hexadecimal),
+            build_id: image.build_id().map(hex::encode),
             banner: image.banner().trim_end().to_owned(),
             symbols: symbols.all().len(),
             text_symbols: symbols.all().iter().filter(|symbol| symbol.is_text()).count(),
@@ -107,13 +107,6 @@ impl Facts {
             livepatch: symbols.named("klp_enable_patch").len() > 0,
         })
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn verbose(entry: &Entry) -> String {
