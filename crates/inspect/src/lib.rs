@@ -145,7 +145,7 @@ pub fn read(path: &Path, module: &Module) -> Result<Inspection, InspectError> {
         depends: module.depends().collect(),
         objects: patch.map(|patch| patch.objects).unwrap_or_default(),
         updates: module.modinfo("kmend_update").map(str::to_owned).collect(),
-        stays: module.modinfo("kmend_pins").any(|value| value == "Y"),
+        stays: module.stays(),
         relocations: relocations(module.object()),
         exports: exports(module.object()),
     })

@@ -89,6 +89,12 @@ impl Module {
         modinfo(&self.object, "softdep").flat_map(before).map(plain_name)
     }
 
+    /// Whether it stays in memory once it was enabled, because the kernel's data then points to it: kmend's own
+    /// word for livepatches that exchange data. Such a livepatch cannot be loaded again before the next boot.
+    pub fn stays(&self) -> bool {
+        self.modinfo("kmend_pins").any(|value| value == "Y")
+    }
+
     /// What it exports to other modules, by name.
     pub fn exports(&self) -> &BTreeMap<String, Export> {
         &self.exports

@@ -74,8 +74,6 @@ pub enum Presence {
 const NONE_TURNED_AWAY: &str = "! dmesg | grep 'livepatch: .*refusing to load module'";
 /// How often a livepatch is loaded and unloaded.
 const ROUNDS: usize = 2;
-/// What `.modinfo` says of a livepatch that stays in memory once it was enabled: it cannot be loaded again.
-const STAYS: &str = "kmend_pins";
 /// The name of the step that runs it.
 const TURNED_AWAY: &str = "does the livepatch take the modules";
 
@@ -120,7 +118,7 @@ impl Proof {
     }
 
     fn run(&self, module: &Module, modules: Presence) -> Result<ProofReport, VmError> {
-        let rounds = if module.modinfo(STAYS).any(|value| value == "Y") { 1 } else { ROUNDS };
+        let rounds = if module.stays() { 1 } else { ROUNDS };
         let scenario = Scenario {
             machine: Machine {
                 accelerator: self.accelerator,

@@ -71,7 +71,7 @@ impl<'a> Plan<'a> {
         plan.step(Step::Unload(name.to_owned()));
         plan.check(test, State::Unloaded);
         // What stays in memory cannot be loaded again.
-        if !module.modinfo("kmend_pins").any(|value| value == "Y") {
+        if !module.stays() {
             plan.step(Step::Load(livepatch.to_owned()));
             plan.check(test, State::Loaded);
             plan.step(Step::Unload(name.to_owned()));
