@@ -188,10 +188,11 @@ pub(crate) fn symbols_by_section(object: &Object) -> Vec<Vec<SymbolId>> {
     lists
 }
 
-/// Of several symbols at one place the one to name it by: a global one, else the first.
+/// Of several symbols at one place the one to name it by: a global one, else the first that the source names.
 fn preferred(object: &Object, aliases: &[SymbolId]) -> SymbolId {
     let global = aliases.iter().find(|&&id| object.symbol(id).binding == kmend_object::Binding::Global);
-    *global.unwrap_or(&aliases[0])
+    let named = || aliases.iter().find(|&&id| !names::is_numbered(&object.symbol(id).name));
+    *global.or_else(named).unwrap_or(&aliases[0])
 }
 
 /// Where in each section the others' relocations point, instruction tails not counted.

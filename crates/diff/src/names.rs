@@ -1,7 +1,7 @@
 //! Names without the compiler's numbering.
 //!
 //! gcc numbers what it makes: `foo.isra.0`, `foo.constprop.3`, `count.12`, `__func__.7`, `CSWTCH.45`; the kernel's
-//! `__UNIQUE_ID()` numbers too. An edit anywhere in a unit renumbers the rest, so the numbers identify
+//! `__UNIQUE_ID()` and `BTF_ID()` number too. An edit anywhere in a unit renumbers the rest, so the numbers identify
 //! nothing. What is left without them is the base name; things of one base name are told apart by content
 //! and by who refers to them.
 
@@ -11,6 +11,9 @@ use kmend_object::{Binding, SymbolId};
 /// What is generated from source text that has no name of its own. Its identity is its content.
 const CONTENT_ONLY: &[&str] = &["__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "CSWTCH", "switch.table"];
 
+/// How the names of the entries of lists of types begin; a count and a line follow (include/linux/btf_ids.h, `BTF_ID()`).
+const BTF_ENTRY: &str = "__BTF_ID__";
+
 /// How the names of labels begin that are local to one assembly (binutils: "Local Symbol Names").
 const ASSEMBLER_LOCAL: &str = ".L";
 
@@ -18,7 +21,7 @@ const ASSEMBLER_LOCAL: &str = ".L";
 const CLONE_SUFFIXES: &[&str] =
     &[".isra", ".constprop", ".part", ".cold", ".llvm", ".localalias", ".lto_priv"];
 
-/// The name without numbers that the compiler or `__UNIQUE_ID()` gave.
+/// The name without numbers that the compiler, `__UNIQUE_ID()` or `BTF_ID()` gave.
 pub(crate) fn base(name: &str) -> String {
     let mut parts = Vec::new();
     for (position, part) in name.split('.').enumerate() {
@@ -29,10 +32,15 @@ pub(crate) fn base(name: &str) -> String {
         parts.push(part);
     }
     let joined = parts.join(".");
-    if joined.contains("__UNIQUE_ID_") {
+    if joined.contains("__UNIQUE_ID_") || is_btf_entry(&joined) {
         return joined.trim_end_matches(|c: char| c.is_ascii_digit()).to_owned();
     }
     joined
+}
+
+/// Whether it is an entry of a list of types.
+pub(crate) fn is_btf_entry(name: &str) -> bool {
+    name.starts_with(BTF_ENTRY)
 }
 
 /// Whether the compiler numbered it, so that the name alone does not identify it.
@@ -104,6 +112,7 @@ mod tests {
             ("__func__.7", "__func__"),
             ("__UNIQUE_ID_ddebug412.3", "__UNIQUE_ID_ddebug"),
             ("__UNIQUE_ID___addressable_init99", "__UNIQUE_ID___addressable_init"),
+            ("__BTF_ID__struct__file__151111809", "__BTF_ID__struct__file__"),
             ("sha256", "sha256"),
             ("f.count", "f.count"),
             (".512", ""),

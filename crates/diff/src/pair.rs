@@ -163,8 +163,8 @@ fn pair_variables(
         let same_shape = before.len() == after.len();
         if same_shape && before.len() > 1 {
             // Several of one name in one function: the compiler numbers them in the order of the source.
-            before.sort_by_key(|&id| number(original, id));
-            after.sort_by_key(|&id| number(patched, id));
+            before.sort_by_key(|&id| order(original, id));
+            after.sort_by_key(|&id| order(patched, id));
         }
         let pairs = before.iter().zip(&after);
         if same_shape && pairs.clone().all(|(&a, &b)| same_layout(original, a, patched, b)) {
@@ -192,9 +192,12 @@ fn same_layout(original: &Unit<'_>, a: AtomId, patched: &Unit<'_>, b: AtomId) ->
     original.atom(a).size == patched.atom(b).size && is_zeroed(original, a) == is_zeroed(patched, b)
 }
 
-/// The number that the compiler gave, for the order of the source.
-fn number(unit: &Unit<'_>, id: AtomId) -> u64 {
+/// The order of the source: the number that the compiler gave, or the place, where the number is two in one.
+fn order(unit: &Unit<'_>, id: AtomId) -> u64 {
     let name = unit.name(id);
+    if names::is_btf_entry(&name) {
+        return unit.atom(id).start;
+    }
     let digits: String = name.chars().rev().take_while(char::is_ascii_digit).collect();
     digits.chars().rev().collect::<String>().parse().unwrap_or(u64::MAX)
 }
