@@ -155,7 +155,9 @@ impl<'a> Pipeline<'a> {
         let results = self.timed(Stage::Diff, |_| {
             let pairs: Vec<_> = outcome.units.iter().zip(matches).collect();
             let wanted = units::wanted(&outcome.units)?;
-            let compare = |(unit, matched)| units::compare(unit, matched, &wanted, &versions);
+            let module = facts.image.btf().and_then(|types| types.structure("module"));
+            let exit_pointer = module.and_then(|module| module.member("exit")).map(u64::from);
+            let compare = |(unit, matched)| units::compare(unit, matched, &wanted, &versions, exit_pointer);
             pairs.into_par_iter().map(compare).collect::<Result<Vec<_>, BuildError>>()
         })?;
         if self.request.explain {

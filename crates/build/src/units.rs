@@ -91,12 +91,14 @@ pub(crate) fn wanted(units: &[CompiledUnit]) -> Result<BTreeSet<String>, BuildEr
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Compares a unit's two objects and, if code changes, their types and the CRCs of exported symbols.
+/// Compares a unit's two objects and, if code changes, their types and the CRCs of exported symbols. `exit_pointer` is where
+/// `struct module` has the pointer to the function for the unload, in bytes.
 pub(crate) fn compare(
     unit: &CompiledUnit,
     matched: Matched,
     wanted: &BTreeSet<String>,
     versions: &Versions<'_>,
+    exit_pointer: Option<u64>,
 ) -> Result<Compared, BuildError> {
     let source = unit.unit.source.clone();
     let original = parse(&source, &unit.original)?;
@@ -106,6 +108,7 @@ pub(crate) fn compare(
         touched: (!touches_hidden_start(unit, versions.outcome, &patched))
             .then_some(&versions.outcome.touched),
         built_in: unit.unit.owner == Owner::Vmlinux,
+        exit_pointer: exit_pointer.filter(|_| unit.unit.owner != Owner::Vmlinux),
     };
     let result = compare_code(unit, matched, &original, &patched, context);
     let is_same = |unit: &ProvenUnit| unit.delta.is_empty() && unit.delta.passed_over.is_empty();

@@ -28,7 +28,8 @@ pub(crate) fn changes(
         if passed.has(patched) || is_gone_too {
             continue;
         }
-        let is_variable = comparison.patched.atom(patched).kind == AtomKind::Variable;
+        let is_variable = comparison.patched.atom(patched).kind == AtomKind::Variable
+            || update::is_parameter(comparison.patched, patched);
         if is_variable && !matches!(reason, Reason::Size { .. }) {
             match update::plan(comparison, marks, original, patched) {
                 Ok(update) => updates.push(update),
@@ -38,6 +39,7 @@ pub(crate) fn changes(
             refusals.extend(refuse_pair(comparison.patched, patched, &reason));
         }
     }
+    updates.extend(marks.exit.and_then(|exit| update::exit(comparison, exit)));
     refusals.extend(refuse_registrations(comparison, passed));
     (updates, refusals)
 }

@@ -274,10 +274,9 @@ impl Extraction<'_> {
     fn update_table(&mut self, updates: &[Update]) -> SymbolId {
         let (mut data, mut relocations) = (Vec::new(), Vec::new());
         for update in updates {
-            let place = Reference::Original { name: update.name.clone() };
             for word in &update.words {
                 let offset = word.offset as i64;
-                self.value(&Value::Outside(place.clone(), offset), &mut data, &mut relocations);
+                self.value(&Value::Outside(update.place.clone(), offset), &mut data, &mut relocations);
                 data.extend((word.width as u32).to_le_bytes());
                 data.extend(u32::from(update.constant).to_le_bytes());
                 self.value(&word.old, &mut data, &mut relocations);

@@ -121,6 +121,9 @@ pub struct Context<'a> {
     pub touched: Option<&'a BTreeSet<String>>,
     /// Whether the unit is a part of the image: then its `__exit` code never runs.
     pub built_in: bool,
+    /// Where a module keeps the pointer to its function for the unload: the offset of `exit` in `struct module`, in bytes.
+    /// `None` if that is not known, and for units of the image.
+    pub exit_pointer: Option<u64>,
 }
 
 impl Delta {
@@ -152,7 +155,7 @@ pub fn changed(original: &Object, patched: &Object) -> Vec<FunctionChange> {
     let requests = Requests::of(&patched, &pairing);
     let comparison =
         Comparison { original: &original, patched: &patched, pairing: &pairing, requests: &requests };
-    let (marks, _) = marks::mark(&comparison, Fentry::IfUsed);
+    let (marks, _) = marks::mark(&comparison, Fentry::IfUsed, None);
     let change = |(&id, reasons): (&AtomId, &Vec<Reason>)| comparison.change(id, &marks, reasons.clone());
     marks.changed.iter().map(change).collect()
 }
@@ -176,7 +179,7 @@ pub fn compare_in(
     let requests = Requests::of(&patched, &pairing);
     let comparison =
         Comparison { original: &original, patched: &patched, pairing: &pairing, requests: &requests };
-    let (marks, mut refusals) = marks::mark(&comparison, fentry);
+    let (marks, mut refusals) = marks::mark(&comparison, fentry, context.exit_pointer);
     let mut passed = PassedOver::of(&comparison, context.touched);
     let (updates, more) = checks::changes(&comparison, &marks, &mut passed);
     refusals.extend(more);
@@ -190,7 +193,8 @@ pub fn compare_in(
                 symbol.binding != Binding::Local && is_wanted
             })
     };
-    let needed = called_back.chain(updates.iter().flat_map(Update::needs));
+    let needed =
+        called_back.chain(updates.iter().flat_map(Update::needs).filter(|&id| !marks.is_changed(id)));
     let new = needed.chain(patched.ids().filter(is_wanted));
     let selection = select::select(&original, &patched, &pairing, &marks, new);
     refusals.extend(selection.refusals.iter().cloned());
@@ -215,7 +219,7 @@ pub fn compare_in(
     let callbacks = requests.callbacks.iter().map(callback).collect();
     let notes = comparison.ignored().into_iter().chain(requests.idle([&original, &patched])).collect();
     let updates = updates.iter().map(|update| VariableUpdate {
-        variable: update.name.clone(),
+        variable: update.place.name().to_owned(),
         words: update.words.len(),
         pins: update.needs().next().is_some(),
     });

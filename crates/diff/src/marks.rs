@@ -8,12 +8,19 @@ use crate::atoms::{AtomId, AtomKind, Unit};
 use crate::compare::{Comparison, Reason};
 use crate::references::Target;
 use crate::special;
-use kmend_object::Binding;
+use kmend_object::{Binding, Place};
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How far from its entry a function's call of `__fentry__` may lie, in bytes: behind an ENDBR at most.
 const FENTRY_REACH: u64 = 16;
+
+/// The symbol by which a module's function for its unload is found (include/linux/module.h).
+const EXIT: &str = "cleanup_module";
+
+/// How variables are called that nothing reads: they keep a function from being left out (include/linux/compiler.h,
+/// `___ADDRESSABLE()`).
+const ADDRESSABLE: &str = "__UNIQUE_ID___addressable_";
 
 /// Whether a function must have an ftrace entry to be replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +38,16 @@ pub(crate) struct Marks {
     pub(crate) changed: BTreeMap<AtomId, Vec<Reason>>,
     /// Those of them that ftrace cannot redirect, and whose callers are therefore replaced too.
     pub(crate) carried: BTreeSet<AtomId>,
+    /// The one of them that runs at the module's unload, if a pointer leads to it alone.
+    pub(crate) exit: Option<Exit>,
+}
+
+/// A module's function for its unload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) function: AtomId,
+    /// Where `struct module` has the pointer to it, in bytes.
+    pub(crate) pointer: u64,
 }
 
 impl Marks {
@@ -41,7 +58,11 @@ impl Marks {
 }
 
 /// Finds the changed functions. What ran at the start is refused elsewhere.
-pub(crate) fn mark(comparison: &Comparison<'_>, fentry: Fentry) -> (Marks, Vec<Refusal>) {
+pub(crate) fn mark(
+    comparison: &Comparison<'_>,
+    fentry: Fentry,
+    exit_pointer: Option<u64>,
+) -> (Marks, Vec<Refusal>) {
     let patched = comparison.patched;
     let mut marks = Marks::default();
     for id in patched.ids().filter(|&id| patched.atom(id).kind == AtomKind::Function) {
@@ -56,12 +77,12 @@ pub(crate) fn mark(comparison: &Comparison<'_>, fentry: Fentry) -> (Marks, Vec<R
     if fentry == Fentry::IfUsed && !patched.ids().any(|id| has_fentry(patched, id)) {
         return (marks, Vec::new());
     }
-    let refusals = carry(comparison, &mut marks);
+    let refusals = carry(comparison, &mut marks, exit_pointer);
     (marks, refusals)
 }
 
 /// Marks the callers of changed functions without an ftrace entry, as far up as it takes.
-fn carry(comparison: &Comparison<'_>, marks: &mut Marks) -> Vec<Refusal> {
+fn carry(comparison: &Comparison<'_>, marks: &mut Marks, exit_pointer: Option<u64>) -> Vec<Refusal> {
     let unit = comparison.patched;
     let original_has = |id| {
         let original = comparison.pairing.original(id);
@@ -71,6 +92,11 @@ fn carry(comparison: &Comparison<'_>, marks: &mut Marks) -> Vec<Refusal> {
     let mut waiting: Vec<AtomId> = marks.changed.keys().copied().collect();
     while let Some(id) = waiting.pop() {
         if (has_fentry(unit, id) && original_has(id)) || marks.carried.contains(&id) {
+            continue;
+        }
+        if let Some(pointer) = exit_pointer.filter(|_| is_exit(comparison, id)) {
+            marks.carried.insert(id);
+            marks.exit = Some(Exit { function: id, pointer });
             continue;
         }
         match callers(unit, id) {
@@ -85,7 +111,8 @@ fn carry(comparison: &Comparison<'_>, marks: &mut Marks) -> Vec<Refusal> {
             }
             Err(obstacle) => {
                 let why = if unit.section_of(id).name.starts_with(special::EXIT_CODE) {
-                    "it is __exit code, which is notrace: the old one runs when the module is unloaded"
+                    "it is __exit code, which is notrace, and it is not the module's exit function alone: the old one runs when \
+                     the module is unloaded"
                         .to_owned()
                 } else {
                     format!(
@@ -97,6 +124,29 @@ fn carry(comparison: &Comparison<'_>, marks: &mut Marks) -> Vec<Refusal> {
         }
     }
     refusals
+}
+
+/// Whether a function, before and after, is what the module runs at its unload (include/linux/module.h, `module_exit()`), and
+/// nothing else in its unit leads to it.
+fn is_exit(comparison: &Comparison<'_>, id: AtomId) -> bool {
+    let is_exit = |unit: &Unit<'_>, id: AtomId| {
+        let atom = unit.atom(id);
+        let entry = (Place::Section(atom.section), atom.origin);
+        let alias = unit
+            .object
+            .symbols
+            .iter()
+            .any(|symbol| symbol.name == EXIT && (symbol.place, symbol.value) == entry);
+        let leads_here = |source: AtomId| {
+            let leads = |reference: &crate::references::Reference| matches!(reference.target, Target::Atom { id: target, .. } if target == id);
+            unit.atom(source).references.iter().any(leads)
+                && owners(unit, source).is_none_or(|owners| !owners.contains(&id))
+        };
+        let is_followed = |source: AtomId| !unit.name(source).starts_with(ADDRESSABLE);
+        alias && !unit.ids().any(|source| is_followed(source) && leads_here(source))
+    };
+    let original = comparison.pairing.original(id);
+    is_exit(comparison.patched, id) && original.is_some_and(|original| is_exit(comparison.original, original))
 }
 
 /// The functions that call a static one, or what else leads to it.

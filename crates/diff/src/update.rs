@@ -4,7 +4,8 @@
 //! if each still holds what the original put there: the livepatch checks that before it patches anything. That is
 //! done for read-only data, which nothing else writes; for function pointers in writable data, because another
 //! function in an operations table is a call that goes elsewhere, as a patched function is; and for whatever the
-//! patch's author names (`KMEND_UPDATE_DATA()`).
+//! patch's author names (`KMEND_UPDATE_DATA()`). The operations of a module parameter are read each time that it is set or
+//! shown (kernel/params.c, `param_attr_store`), and exchanged like those of any table; the rest of it was registered.
 //!
 //! Words are naturally aligned, so that a number is exchanged at once. One of read-only data is as narrow as it can be
 //! to hold all differing bytes; in writable data it is as wide as the variable's alignment, so that all of a number is
@@ -13,9 +14,10 @@
 use crate::atoms::{Atom, AtomId, AtomKind, Unit};
 use crate::compare::Comparison;
 use crate::extract::Reference as Outside;
-use crate::marks::Marks;
+use crate::marks::{Exit, Marks};
 use crate::references::{Reference, Target};
 use crate::select::{self, Route};
+use crate::special::{Registers, Treatment};
 use kmend_object::elf;
 use kmend_refusal::{Code, Refusal};
 use std::collections::BTreeMap;
@@ -23,14 +25,19 @@ use std::ops::Range;
 
 /// Bytes of the widest word that is exchanged at once.
 const WORD: u64 = 8;
+/// Where `ops` is in `struct kernel_param`, and `set` and `get` in what it points to (include/linux/moduleparam.h), in bytes.
+const OPERATIONS: u64 = 16;
+const SET_AND_GET: [u64; 2] = [8, 16];
+/// The module that a unit is a part of (include/linux/export.h, `THIS_MODULE`).
+const THIS_MODULE: &str = "__this_module";
 /// Each processor has its own copy of these, somewhere else.
 const PER_CPU: &str = ".data..percpu";
 
 /// A variable whose living value is to be exchanged.
 #[derive(Debug)]
 pub(crate) struct Update {
-    /// Its name in the original.
-    pub(crate) name: String,
+    /// What it is in the running kernel.
+    pub(crate) place: Outside,
     /// Whether it is read-only: then it may also hold the new value, which a livepatch that was replaced put there.
     pub(crate) constant: bool,
     pub(crate) words: Vec<Word>,
@@ -67,6 +74,21 @@ impl Update {
     }
 }
 
+/// Plans that a module's unload runs another function: `struct module` has a pointer to it (kernel/module/main.c,
+/// `delete_module`).
+pub(crate) fn exit(comparison: &Comparison<'_>, exit: Exit) -> Option<Update> {
+    let original = comparison.pairing.original(exit.function)?;
+    let old = Outside::Original { name: comparison.original.name(original) };
+    let word = Word {
+        offset: exit.pointer,
+        width: WORD,
+        old: Value::Outside(old, 0),
+        new: Value::Kept(exit.function, 0),
+    };
+    let place = Outside::External { name: THIS_MODULE.to_owned() };
+    Some(Update { place, constant: false, words: vec![word] })
+}
+
 /// Plans the update of a variable that differs from its original and has its size.
 pub(crate) fn plan(
     comparison: &Comparison<'_>,
@@ -75,7 +97,14 @@ pub(crate) fn plan(
     patched: AtomId,
 ) -> Result<Update, Refusal> {
     let planner = Planner { comparison, marks, original, patched };
-    planner.plan().map_err(|why| Refusal::new(Code::ChangedData, comparison.patched.name(patched), why))
+    let code =
+        if is_parameter(comparison.patched, patched) { Code::ChangedExport } else { Code::ChangedData };
+    planner.plan().map_err(|why| Refusal::new(code, comparison.patched.name(patched), why))
+}
+
+/// Whether it describes a module parameter.
+pub(crate) fn is_parameter(unit: &Unit<'_>, id: AtomId) -> bool {
+    unit.treatments[unit.atom(id).section.index()] == Treatment::Registration(Registers::Parameter)
 }
 
 struct Planner<'a> {
@@ -89,16 +118,20 @@ impl Planner<'_> {
     fn plan(&self) -> Result<Update, String> {
         let (unit, other) = (self.comparison.patched, self.comparison.original);
         let section = other.section_of(self.original);
-        if !select::holds_plain_data(&section.name) || section.name.starts_with(PER_CPU) {
+        let is_parameter = is_parameter(other, self.original);
+        if !is_parameter && !select::holds_plain_data(&section.name) || section.name.starts_with(PER_CPU) {
             return Err(format!("its initial value changes, and it lies in {}", section.name));
         }
-        let name = other.name(self.original);
+        let place = Outside::Original { name: other.name(self.original) };
         let words = self.words()?;
+        if is_parameter {
+            self.require_operations(&words)?;
+        }
         let constant = self.constant();
         if !constant && !self.comparison.requests.updates(unit, self.patched) {
             self.require_function_pointers(&words)?;
         }
-        Ok(Update { name, constant, words })
+        Ok(Update { place, constant, words })
     }
 
     /// Whether nothing but a livepatch writes it.
@@ -170,6 +203,31 @@ impl Planner<'_> {
             }
             (_, target) => Err(unnamed(&patched.describe(target))),
         }
+    }
+
+    /// Of a parameter nothing but the operations may change. Who reads them does so twice, with a look whether there is one to
+    /// set or to get: both must have both.
+    fn require_operations(&self, words: &[Word]) -> Result<(), String> {
+        if words.iter().any(|word| word.offset != OPERATIONS) {
+            return Err("not only its operations change, and the rest of it has been registered".to_owned());
+        }
+        let has_both = |unit: &Unit<'_>, id: AtomId| {
+            let operations = unit.atom(id).references.iter().find(|reference| reference.offset == OPERATIONS);
+            match operations.map(|reference| &reference.target) {
+                Some(Target::Atom { id, offset: 0 }) => {
+                    let own = &unit.atom(*id).references;
+                    SET_AND_GET.iter().all(|at| own.iter().any(|reference| reference.offset == *at))
+                }
+                // The kernel's own have both (kernel/params.c).
+                Some(Target::External { offset: 0, .. }) => true,
+                _ => false,
+            }
+        };
+        let Comparison { original, patched, .. } = self.comparison;
+        if !(has_both(original, self.original) && has_both(patched, self.patched)) {
+            return Err("its operations change, and before or after it cannot be set or shown".to_owned());
+        }
+        Ok(())
     }
 
     /// Writable data may hold anything by now, and who reads it when is not known; a function pointer is called.

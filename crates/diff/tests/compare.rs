@@ -281,6 +281,34 @@ fn renumbered_clones_are_not_changes() {
 }
 
 #[test]
+fn the_entries_of_a_list_of_types_may_get_other_numbers() {
+    // As BTF_ID_LIST() and BTF_ID() make them (include/linux/btf_ids.h). The second list has no name of its own.
+    let source = |first: u32, change: u32| {
+        let entry = |number: u32| {
+            format!(
+                ".local __BTF_ID__struct__file__{number}\\n.type __BTF_ID__struct__file__{number}, STT_OBJECT\\n\
+                 .size __BTF_ID__struct__file__{number}, 4\\n__BTF_ID__struct__file__{number}:\\n.zero 4\\n"
+            )
+        };
+        let (one, two) = (entry(first), entry(first + 1));
+        format!(
+            "asm(\".pushsection .BTF_ids,\\\"a\\\"\\n.local ids\\nids:\\n{one}{two}.popsection\");
+             extern unsigned ids[]; unsigned *other(void) {{ return &ids[1]; }}
+             unsigned *of(void) {{ return &ids[{change}]; }} unsigned use(unsigned x) {{ return x + {change}; }}"
+        )
+    };
+    let delta = diff(&source(98, 0), &source(99, 0)).unwrap();
+    assert!(delta.is_empty(), "{:?}", delta.functions);
+    let delta = diff(&source(98, 0), &source(99, 1)).unwrap();
+    assert_eq!(functions(&delta), ["of", "use"]);
+    let led_to: Vec<&str> = delta.extract.references.values().map(|reference| reference.name()).collect();
+    assert!(
+        led_to.contains(&"__BTF_ID__struct__file__99"),
+        "the name that the running kernel has: {led_to:?}"
+    );
+}
+
+#[test]
 fn code_that_ran_at_the_start_is_refused() {
     let source = "int ext(int); __attribute__((section(\".init.text\"))) int start(void) { return ext(5); }";
     assert_eq!(codes(diff(source, &source.replace("ext(5)", "ext(6)"))), [Code::ChangedInit]);
@@ -289,7 +317,7 @@ fn code_that_ran_at_the_start_is_refused() {
 /// Compares two units of the image, of whose functions a patch touches these.
 fn diff_in_image(original: &str, patched: &str, touched: &[&str]) -> Result<Delta, Vec<Refusal>> {
     let touched: BTreeSet<String> = touched.iter().map(|&name| name.to_owned()).collect();
-    let context = Context { touched: Some(&touched), built_in: true, wanted: None };
+    let context = Context { touched: Some(&touched), built_in: true, ..Context::default() };
     kmend_diff::compare_in(&object(original), &object(patched), Fentry::Required, context)
 }
 
@@ -323,6 +351,29 @@ fn code_of_the_start_that_nobody_touched_is_passed_over() {
     let registered = "int *entry __attribute__((section(\".initcall6.init\"))) = table;";
     let (source, patched) = (source + registered, patched + registered);
     assert_eq!(codes(diff_in_image(&source, &patched, &["twice"])), [Code::ChangedInit], "the table");
+}
+
+#[test]
+fn a_modules_exit_function_is_led_to_by_its_pointer() {
+    let source = format!(
+        "int ext(int); {END} static __attribute__((noinline)) void leave(void) {{ ext(5); }}
+         void cleanup_module(void) __attribute__((alias(\"leave\")));
+         static void *__UNIQUE_ID___addressable_cleanup_module9
+             __attribute__((used, section(\".exit.data\"))) = &cleanup_module;"
+    );
+    let in_module = |source: &str, exit_pointer| {
+        let context = Context { exit_pointer, ..Context::default() };
+        let patched = source.replace("ext(5)", "ext(6)");
+        kmend_diff::compare_in(&object(source), &object(&patched), Fentry::Required, context)
+    };
+    let delta = in_module(&source, Some(0x320)).unwrap();
+    assert!(delta.functions.iter().all(|function| function.carried), "{:?}", delta.functions);
+    assert!(
+        matches!(delta.updates.as_slice(), [update] if update.variable == "__this_module" && update.pins)
+    );
+    assert_eq!(codes(in_module(&source, None)), [Code::NoFentry]);
+    let also_called = source + " void reset(void) { leave(); }";
+    assert_eq!(codes(in_module(&also_called, Some(0x320))), [Code::NoFentry]);
 }
 
 #[test]
