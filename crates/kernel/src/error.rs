@@ -51,7 +51,8 @@ pub enum KernelError {
 
 impl KernelError {
     /// The same error with the path of the file it was met in.
-    pub(crate) fn in_file(self, path: impl Into<PathBuf>) -> KernelError {
+    #[must_use]
+    pub fn in_file(self, path: impl Into<PathBuf>) -> KernelError {
         match self {
             KernelError::Io { .. } | KernelError::File { .. } | KernelError::ModuleMissing { .. } => self,
             source => KernelError::File { path: path.into(), source: Box::new(source) },

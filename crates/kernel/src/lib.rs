@@ -32,6 +32,6 @@ pub use error::KernelError;
 pub use exports::Export;
 pub use image::{Image, ImageSection, build_id};
 pub use listing::Listing;
-pub use module::{Module, ModulePosition, ModuleTree};
+pub use module::{Module, ModulePosition, ModuleTree, SIGNATURE_MARK};
 pub use symbols::{KernelSymbol, Position, Symbols};
 pub use unpack::Packing;

@@ -15,7 +15,7 @@ use std::path::Path;
 pub use tree::ModuleTree;
 
 /// How a signed module ends (include/linux/module_signature.h, `MODULE_SIG_STRING`).
-const SIGNATURE: &[u8] = b"~Module signature appended~\n";
+pub const SIGNATURE_MARK: &[u8] = b"~Module signature appended~\n";
 
 /// A kernel module as it lies in the tree.
 pub struct Module {
@@ -49,7 +49,7 @@ impl Module {
             KernelError::Module("its .modinfo does not name it: an object, but not a module".into())
         })?;
         let exports = exports::read(&object)?;
-        Ok(Module { object, name, exports, signed: bytes.ends_with(SIGNATURE) })
+        Ok(Module { object, name, exports, signed: bytes.ends_with(SIGNATURE_MARK) })
     }
 
     /// The ELF object.
@@ -100,7 +100,7 @@ impl Module {
         &self.exports
     }
 
-    /// Whether a signature is appended to it. It is not checked: only the running kernel has the keys.
+    /// Whether a signature is appended to it. It is not checked here.
     pub fn is_signed(&self) -> bool {
         self.signed
     }
@@ -152,7 +152,7 @@ mod tests {
     fn a_module_says_what_it_is() {
         let mut bytes = object(MODINFO).write().unwrap();
         assert!(!Module::parse(&bytes).unwrap().is_signed());
-        bytes.extend_from_slice(SIGNATURE);
+        bytes.extend_from_slice(SIGNATURE_MARK);
         let module = Module::parse(&bytes).unwrap();
         assert!(module.is_signed());
         assert_eq!(module.name(), "some_one");

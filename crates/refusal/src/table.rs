@@ -142,7 +142,7 @@ codes! {
     BuildIdDiffers = "0710", Refusal, "the running kernel is another build of this release", "build it for the kernel that runs: fetch that very version, or import its own image and source";
     FunctionConflict = "0711", Refusal, "a loaded livepatch patches the same function", "build both patches into one livepatch that replaces, or unload the other one first";
     FtraceOff = "0712", Refusal, "ftrace is switched off", "switch it on with `sysctl kernel.ftrace_enabled=1`: livepatches redirect functions by it";
-    SignatureNeeded = "0713", Refusal, "this kernel takes signed modules only", "sign the module with a key that the kernel trusts";
+    SignatureNeeded = "0713", Refusal, "this kernel takes signed modules only", "sign the module with a key that the kernel trusts: `kmend sign`, see docs/signing.md";
     DoesNotReplace = "0714", Refusal, "the livepatch does not replace others", "build it without --no-replace, or load it beside the others with `kmend load`";
     TransitionReversed = "0715", Error, "the transition did not finish and was reversed", "the tasks that held it are in the message: wake or stop them, then try again, with a longer --timeout if need be";
     Interrupted = "0716", Error, "interrupted", "the transition goes on in the kernel: `kmend wait` awaits it, `kmend status` shows it";
@@ -150,6 +150,24 @@ codes! {
     NotConfirmed = "0718", Refusal, "not confirmed", "read what the command does, and give --yes if that is what you want";
     NoTransition = "0719", Nothing, "no transition is under way", "`kmend list` shows the livepatches and their states";
     NotSignalled = "0720", Refusal, "a process that cannot be moved by a signal", "`kmend blocking` shows what would free it";
+
+    // 075x, 076x: signatures and manifests.
+    SigningKey = "0750", Refusal, "a signing key that cannot be read", "give an RSA or ECDSA (P-256, P-384) private key in PEM";
+    KeyPassphrase = "0751", Refusal, "the passphrase of the signing key is missing or wrong", "give it by --passphrase-file or in the variable KBUILD_SIGN_PIN";
+    Certificate = "0752", Refusal, "a certificate that cannot be read", "give an X.509 certificate of an RSA or ECDSA (P-256, P-384) key, in PEM or DER";
+    KeyMismatch = "0753", Refusal, "key and certificate do not belong together", "give the certificate that was made for this key";
+    CertificateTime = "0754", Refusal, "the certificate is not valid now", "sign with a certificate that is, or set the clock";
+    CertificateUsage = "0755", Refusal, "the certificate does not allow signatures", "make one with keyUsage = digitalSignature, see docs/signing.md";
+    SignatureDamaged = "0756", Refusal, "a damaged signature", "fetch or build the module again: the kernel refuses it even where it needs no signatures";
+    SignatureWrong = "0757", Refusal, "a signature that is not over these bytes", "do not load it: fetch it again from where it was signed";
+    SignerUntrusted = "0758", Refusal, "signed by someone who is not trusted", "if you trust the signer, give the certificate by --cert, or put it into /etc/kmend/trusted";
+    NotSigned = "0759", Refusal, "not signed", "sign it: `kmend sign FILE --key KEY --cert CERT`";
+    NothingTrusted = "0760", Refusal, "no certificate to verify with", "give one by --cert or --trusted, or put it into /etc/kmend/trusted";
+    TrustUnsafe = "0761", Refusal, "trusted certificates that others can change", "make the folder and its files writable for root alone";
+    ManifestFormat = "0762", Refusal, "a manifest that cannot be read", "build the livepatch again: `kmend build` writes it";
+    ManifestDiffers = "0763", Refusal, "the manifest is not this module's", "do not load it: fetch both again from where they were made";
+    SignatureRejected = "0764", Error, "the kernel does not accept the signature", "sign with a key whose certificate the kernel has: `mokutil --import CERT.der` enrolls one at the next boot, see docs/signing.md";
+    SignatureUnsupported = "0765", Refusal, "a signature that kmend cannot verify", "sign it with RSA or ECDSA (P-256, P-384) over SHA-256, SHA-384 or SHA-512: `kmend sign`";
 }
 
 impl fmt::Display for Code {
