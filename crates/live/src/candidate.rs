@@ -5,9 +5,10 @@ use crate::patches::LoadedPatch;
 use crate::system::{System, check_name};
 use kmend_inspect::Inspection;
 use kmend_kernel::{Module, Packing};
+use kmend_sign::CertificateFacts;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The largest module that is read, in bytes.
@@ -20,7 +21,10 @@ pub struct Candidate {
     pub path: PathBuf,
     /// What the module says of itself.
     pub module: Inspection,
-    pub(crate) file: File,
+    /// The trusted certificate by which its signature is valid; `None` if this machine trusts nobody in particular.
+    pub signed_by: Option<CertificateFacts>,
+    /// What was checked, and is loaded.
+    pub(crate) bytes: Vec<u8>,
 }
 
 /// A function of an object: the object's name, the function's, and its position counted from 1.
@@ -52,8 +56,12 @@ impl System {
         let mut owners = owners(&patches);
         let mut names: Vec<String> = Vec::new();
         let mut check = |path: &PathBuf| {
-            let candidate = open(path)?;
+            let mut candidate = open(path)?;
             let mut errors = self.misfits(&candidate.module);
+            match self.vouched(&candidate.module.name, &candidate.bytes) {
+                Ok(certificate) => candidate.signed_by = certificate,
+                Err(error) => errors.push(error.into()),
+            }
             errors.extend(no_room(&candidate.module, &patches, &owners));
             if names.contains(&candidate.module.name) {
                 errors.push(LiveError::AlreadyLoaded(candidate.module.name.clone()));
@@ -118,10 +126,9 @@ impl System {
 fn open(path: &Path) -> Result<Candidate, Vec<LiveError>> {
     let io = |source| vec![LiveError::Io { path: path.to_owned(), source }];
     let no_livepatch = |why| vec![LiveError::NotALivepatch { what: path.display().to_string(), why }];
-    let mut file = File::open(path).map_err(io)?;
     let mut bytes = Vec::new();
-    file.by_ref().take(LARGEST_MODULE).read_to_end(&mut bytes).map_err(io)?;
-    file.rewind().map_err(io)?;
+    let file = File::open(path).map_err(io)?;
+    file.take(LARGEST_MODULE).read_to_end(&mut bytes).map_err(io)?;
     if Packing::detect(&bytes).is_some() {
         return Err(no_livepatch("it is packed; unpack it first"));
     }
@@ -129,7 +136,7 @@ fn open(path: &Path) -> Result<Candidate, Vec<LiveError>> {
     let module = kmend_inspect::read(path, &module)
         .map_err(|_| no_livepatch("it is a module, but its .modinfo does not say `livepatch=Y`"))?;
     check_name(&module.name).map_err(|error| vec![error])?;
-    Ok(Candidate { path: path.to_owned(), module, file })
+    Ok(Candidate { path: path.to_owned(), module, signed_by: None, bytes })
 }
 
 /// Why a livepatch cannot be loaded beside those that are there.

@@ -4,6 +4,7 @@ use crate::patches::State;
 use crate::tasks::Blocker;
 use kmend_kernel::KernelError;
 use kmend_refusal::{Code, Coded};
+use kmend_sign::SignError;
 use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,9 @@ pub enum LiveError {
     /// The module's file could not be read.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// Nobody who is trusted vouches for it, or that cannot be found out.
+    #[error(transparent)]
+    Sign(#[from] SignError),
     /// The right to do it is missing.
     #[error("{0} needs root")]
     NotRoot(String),
@@ -73,6 +77,18 @@ pub enum LiveError {
         name: String,
         /// What the errno means here.
         why: &'static str,
+        /// The errno in words.
+        errno: io::Error,
+        /// The kernel's own lines about it.
+        log: Vec<String>,
+    },
+    /// The kernel said no because of the signature.
+    #[error("{name}: {why} ({errno}){log}", log = lines(.log))]
+    SignatureRejected {
+        /// The module.
+        name: String,
+        /// What the errno means here.
+        why: String,
         /// The errno in words.
         errno: io::Error,
         /// The kernel's own lines about it.
@@ -206,6 +222,8 @@ impl Coded for LiveError {
         match self {
             LiveError::Io { .. } => Code::Io,
             LiveError::Kernel(error) => error.code(),
+            LiveError::Sign(error) => error.code(),
+            LiveError::SignatureRejected { .. } => Code::SignatureRejected,
             LiveError::NotRoot(_) => Code::NotRoot,
             LiveError::NoLivepatch(_) => Code::NoLivepatch,
             LiveError::Name(_) => Code::Usage,

@@ -8,8 +8,7 @@ use kmend_object::{Object, Section, elf};
 use rustix::io::Errno;
 use std::cell::RefCell;
 use std::ffi::CStr;
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tempfile::TempDir;
@@ -122,10 +121,8 @@ struct FakeKernel {
 }
 
 impl ModuleCalls for FakeKernel {
-    fn insert(&self, mut file: &File) -> Result<(), Errno> {
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).unwrap();
-        let module = Module::parse(&bytes).unwrap();
+    fn insert(&self, module: &[u8]) -> Result<(), Errno> {
+        let module = Module::parse(module).unwrap();
         let mut state = self.state.borrow_mut();
         state.calls.push(format!("insert {}", module.name()));
         if let Some(errno) = state.refusal {

@@ -21,6 +21,7 @@ mod system;
 mod taint;
 mod tasks;
 mod transition;
+mod trust;
 mod unload;
 
 pub use candidate::Candidate;

@@ -5,6 +5,7 @@ use crate::error::LiveError;
 use crate::kernel_log::KernelLog;
 use crate::system::{System, read_if_there};
 use crate::transition::{Wait, Watch};
+use kmend_sign::CertificateFacts;
 use rustix::io::Errno;
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -42,6 +43,8 @@ pub struct Loaded {
     pub name: String,
     /// From the system call to the end of the transition.
     pub time: Duration,
+    /// The trusted certificate by which its signature is valid; `None` if this machine trusts nobody in particular.
+    pub signed_by: Option<CertificateFacts>,
 }
 
 impl System {
@@ -59,10 +62,11 @@ impl System {
         self.make_room(name)?;
         let start = Instant::now();
         let log = KernelLog::from_now(&self.path("dev/kmsg"));
-        if let Err(errno) = self.calls.insert(&candidate.file) {
+        if let Err(errno) = self.calls.insert(&candidate.bytes) {
             return Err(self.refused(name.clone(), errno, &log));
         }
-        let loaded = || Loaded { name: name.clone(), time: start.elapsed() };
+        let loaded =
+            || Loaded { name: name.clone(), time: start.elapsed(), signed_by: candidate.signed_by.clone() };
         match self.await_transition(name, options.timeout, watch)? {
             Wait::Over => Ok(loaded()),
             Wait::Left => Err(self.left(name)),
@@ -104,7 +108,28 @@ impl System {
         }
         match self.in_transition().unwrap_or_default() {
             Some(patch) if errno == Errno::BUSY => LiveError::TransitionBusy { name, other: patch.name },
-            _ => LiveError::KernelRefused { name, why: meaning(errno), errno: errno.into(), log },
+            _ => match self.rejection(errno) {
+                Some(why) => LiveError::SignatureRejected { name, why, errno: errno.into(), log },
+                None => LiveError::KernelRefused { name, why: meaning(errno), errno: errno.into(), log },
+            },
+        }
+    }
+
+    /// Why the kernel does not accept a signature, if an errno says so (Linux, kernel/module/signing.c, `module_sig_check`: what is
+    /// wrong with a signature itself is told in any case, a missing signature or key only where the kernel demands one).
+    fn rejection(&self, errno: Errno) -> Option<String> {
+        let demand = self.demands_signatures();
+        match errno {
+            Errno::KEYREJECTED | Errno::NOKEY => Some(match demand {
+                Some(demand) => format!("{demand}, and it has no key for this signature"),
+                None => "the signature is not by the key that it names".to_owned(),
+            }),
+            Errno::BADMSG => Some("it cannot read the signature".to_owned()),
+            // Lockdown answers for signing.c where the key is not known.
+            Errno::PERM => {
+                demand.map(|demand| format!("{demand}, and it may have no key for this signature"))
+            }
+            _ => None,
         }
     }
 
@@ -127,7 +152,6 @@ fn meaning(errno: Errno) -> &'static str {
         Errno::NOEXEC => "it does not fit this kernel: its format, its version or its symbols' versions",
         Errno::NOENT => "a symbol that it uses is not in this kernel",
         Errno::PERM => "this kernel allows no such module to be loaded",
-        Errno::NOKEY | Errno::KEYREJECTED | Errno::BADMSG => "its signature is missing or not accepted",
         Errno::NOMEM => "the kernel has no memory for it",
         _ => "the kernel refused it",
     }
@@ -232,5 +256,13 @@ mod tests {
         assert!(refuse(Errno::INVAL).to_string().contains("not only once"));
         fake.write("proc/self/status", "Name:\tx\nCapEff:\t0000000000010000\n");
         assert!(matches!(refuse(Errno::PERM), LiveError::KernelRefused { .. }));
+        assert!(refuse(Errno::KEYREJECTED).to_string().contains("not by the key that it names"));
+        assert!(matches!(refuse(Errno::BADMSG), LiveError::SignatureRejected { .. }));
+        fake.write("sys/module/module/parameters/sig_enforce", "Y\n");
+        for errno in [Errno::KEYREJECTED, Errno::PERM] {
+            let why = fake.system().rejection(errno).unwrap();
+            assert!(why.starts_with("module.sig_enforce is on"), "{why}");
+        }
+        assert_eq!(fake.system().rejection(Errno::INVAL), None);
     }
 }

@@ -3,7 +3,6 @@
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use std::ffi::CStr;
-use std::fs::File;
 
 /// `O_NONBLOCK` of delete_module(2) on x86-64 (Linux, include/uapi/asm-generic/fcntl.h): fail rather than wait
 /// for users.
@@ -11,8 +10,8 @@ const NONBLOCK: i32 = 0o4000;
 
 /// What the kernel does with modules and processes.
 pub(crate) trait ModuleCalls {
-    /// Loads a module from its file.
-    fn insert(&self, file: &File) -> Result<(), Errno>;
+    /// Loads a module.
+    fn insert(&self, module: &[u8]) -> Result<(), Errno>;
     /// Unloads a module that nobody uses.
     fn remove(&self, name: &CStr) -> Result<(), Errno>;
     /// Stops a process.
@@ -25,8 +24,9 @@ pub(crate) trait ModuleCalls {
 pub(crate) struct RunningKernel;
 
 impl ModuleCalls for RunningKernel {
-    fn insert(&self, file: &File) -> Result<(), Errno> {
-        rustix::system::finit_module(file, c"", 0)
+    /// The bytes and not their file: a file could be changed after it was checked.
+    fn insert(&self, module: &[u8]) -> Result<(), Errno> {
+        rustix::system::init_module(module, c"")
     }
 
     fn remove(&self, name: &CStr) -> Result<(), Errno> {

@@ -20,6 +20,8 @@ pub struct Status {
     pub functions: Vec<FunctionStatus>,
     /// Modules of livepatches that are disabled and still in memory.
     pub rests: Vec<RestStatus>,
+    /// How many certificates this machine trusts: if any, a livepatch must be signed by one. `None` if they cannot be read.
+    pub trusted_certificates: Option<usize>,
 }
 
 /// Facts about the kernel. What cannot be read is `None`.
@@ -149,7 +151,8 @@ impl System {
             ordered.sort_by(|left, right| left.0.total_cmp(&right.0));
             livepatches = ordered.into_iter().map(|(_, patch)| patch).collect();
         }
-        Ok(Status { kernel, livepatches, functions, rests })
+        let trusted_certificates = self.trusted_certificates();
+        Ok(Status { kernel, livepatches, functions, rests, trusted_certificates })
     }
 
     fn kernel_status(&self) -> Result<KernelStatus, LiveError> {

@@ -14,7 +14,8 @@ use std::time::Duration;
 ///
 /// First all the files are checked: that each is for the kernel that runs (release and build id), that it is not loaded
 /// already, that it patches no function that another loaded livepatch patches and that it does not replace, that ftrace is
-/// on, and that it is signed where this kernel takes signed modules only. Then they are loaded in their order.
+/// on, and that it is signed where this kernel takes signed modules only. If /etc/kmend/trusted has certificates, one
+/// of them must have signed it, whatever the kernel asks for. Then they are loaded in their order.
 ///
 /// The kernel moves its tasks to the new code one by one, each when it runs none of the old. After 15 s it signals those
 /// that are left. A transition that is not over after --timeout is reversed: the tasks that held it are named, and the
@@ -167,7 +168,9 @@ fn text(loads: &Loads) -> String {
     let already = loads.already_loaded.iter().map(|name| format!("{} {name}\n", paint(DIM, "loaded before")));
     let would = loads.would_load.iter().map(|name| format!("{} {name}\n", paint(GREEN, "would load")));
     let loaded = loads.loaded.iter().map(|loaded| {
-        format!("{} {} in {:.2} s\n", paint(GREEN, "loaded"), loaded.name, loaded.time.as_secs_f64())
+        let by =
+            loaded.signed_by.as_ref().map(|by| format!(", signed by {}", by.subject)).unwrap_or_default();
+        format!("{} {} in {:.2} s{by}\n", paint(GREEN, "loaded"), loaded.name, loaded.time.as_secs_f64())
     });
     already.chain(would).chain(loaded).collect()
 }

@@ -58,7 +58,7 @@ impl ShowStatus {
 }
 
 fn text(status: &Status) -> String {
-    let mut text = kernel(&status.kernel);
+    let mut text = kernel(&status.kernel, status.trusted_certificates);
     if status.kernel.livepatch && status.livepatches.is_empty() && status.rests.is_empty() {
         text.push_str("\nno livepatch is loaded\n");
     }
@@ -77,7 +77,7 @@ fn text(status: &Status) -> String {
     text
 }
 
-fn kernel(kernel: &KernelStatus) -> String {
+fn kernel(kernel: &KernelStatus, trusted: Option<usize>) -> String {
     let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".into());
     let flag = |value: Option<bool>| match value {
         Some(true) => "on",
@@ -94,6 +94,7 @@ fn kernel(kernel: &KernelStatus) -> String {
             "signatures",
             if needs_signatures(kernel) { "needed" } else { "not needed, as far as it tells" }.into(),
         ),
+        ("trusts", trusts(trusted)),
     ];
     let mut text = format!("{} {}\n", paint(BOLD, "kernel"), kernel.release);
     for (name, value) in rows {
@@ -106,6 +107,16 @@ fn kernel(kernel: &KernelStatus) -> String {
         let _ = writeln!(text, "    {} bit {:<2} {}", flag.letter, flag.bit, flag.meaning);
     }
     text
+}
+
+/// Whose livepatches kmend loads here.
+fn trusts(certificates: Option<usize>) -> String {
+    match certificates {
+        Some(0) => "livepatches of anybody".into(),
+        Some(1) => "livepatches that a certificate in /etc/kmend/trusted signed".into(),
+        Some(count) => format!("livepatches that one of {count} certificates in /etc/kmend/trusted signed"),
+        None => "nobody: /etc/kmend/trusted cannot be read".into(),
+    }
 }
 
 /// Lockdown demands them as well.

@@ -2,6 +2,7 @@ use super::*;
 use crate::fake::{Fake, RELEASE, module, module_with};
 use kmend_inspect::{PatchedFunction, PatchedObject};
 use kmend_refusal::{Code, Coded};
+use kmend_sign::{Hash, KeyFiles, Signer};
 
 /// A note with the build id 01020304 (ELF gABI, "Note Section").
 const NOTES: &[u8] = b"\x04\0\0\0\x04\0\0\0\x03\0\0\0GNU\0\x01\x02\x03\x04";
@@ -61,8 +62,51 @@ fn all_that_the_kernel_would_refuse_it_for_is_told_at_once() {
     assert_eq!(codes(&fake, &livepatch()), []);
     fake.write("sys/module/module/parameters/sig_enforce", "Y\n");
     assert_eq!(codes(&fake, &livepatch()), [Code::SignatureNeeded]);
-    let signed = [livepatch(), b"~Module signature appended~\n".to_vec()].concat();
-    assert_eq!(codes(&fake, &signed), []);
+    assert_eq!(codes(&fake, &signed(&livepatch())), []);
+}
+
+/// A module signed with the key of `kmend-sign`'s tests.
+fn signed(module: &[u8]) -> Vec<u8> {
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sign/tests/keys");
+    let files = KeyFiles {
+        key: keys.join("p256.pem"),
+        certificate: keys.join("p256.crt"),
+        passphrase: None,
+        hash: Hash::Sha256,
+    };
+    let signer = Signer::open(&files).map_err(|errors| format!("{errors:?}")).unwrap();
+    signer.sign_module(module).unwrap()
+}
+
+fn trust(fake: &Fake, name: &str) {
+    let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sign/tests/keys");
+    fake.write(&format!("etc/kmend/trusted/{name}"), &std::fs::read_to_string(keys.join(name)).unwrap());
+}
+
+#[test]
+fn what_a_machine_trusts_must_vouch_for_a_livepatch() {
+    let fake = Fake::new();
+    let module = signed(&livepatch());
+    assert_eq!(codes(&fake, &livepatch()), [], "without certificates everybody is trusted");
+    trust(&fake, "rsa.crt");
+    assert_eq!(codes(&fake, &livepatch()), [Code::NotSigned]);
+    assert_eq!(codes(&fake, &module), [Code::SignerUntrusted]);
+    trust(&fake, "p256.crt");
+    let candidate = fake.system().check(&[fake.file("y.ko", &module)]).remove(0).unwrap();
+    assert_eq!(candidate.signed_by.unwrap().subject, "CN=kmend test P-256");
+    let mut changed = module.clone();
+    let at = changed.windows(4).position(|bytes| bytes == b"SMP ").unwrap();
+    changed[at] = b'X';
+    assert_eq!(codes(&fake, &changed), [Code::SignatureWrong]);
+    fake.write("etc/kmend/trusted/broken.pem", "no certificate");
+    assert_eq!(codes(&fake, &module), [Code::Certificate], "what cannot be read may not weaken the rest");
+}
+
+#[test]
+fn a_damaged_signature_is_told_where_none_is_needed() {
+    let fake = Fake::new();
+    let damaged = [livepatch(), b"~Module signature appended~\n".to_vec()].concat();
+    assert_eq!(codes(&fake, &damaged), [Code::SignatureDamaged]);
 }
 
 #[test]
