@@ -163,6 +163,7 @@ fn build(cache: &Cache, kernel: &Kernel, patch: (String, Vec<u8>)) -> Result<Bui
         fixes: Vec::new(),
         output: output.path().to_owned(),
         explain: false,
+        signer: None,
     };
     Ok(kmend_build::build(&request, &|_| {})?)
 }

@@ -6,6 +6,7 @@ use kmend_link::LinkError;
 use kmend_match::MatchError;
 use kmend_object::ObjectError;
 use kmend_refusal::{Code, Coded};
+use kmend_sign::SignError;
 use kmend_store::StoreError;
 use kmend_types::TypesError;
 use std::io;
@@ -26,6 +27,9 @@ pub enum BuildError {
     /// The module could not be made.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The module could not be signed, or not be read back for its manifest.
+    #[error(transparent)]
+    Sign(#[from] SignError),
     /// A unit of a module of a kernel that was imported without modules.
     #[error(
         "{unit} is part of the module {module}, and the kernel was imported without its modules: install them in \
@@ -80,6 +84,7 @@ impl Coded for BuildError {
             BuildError::Kernel(error) => error.code(),
             BuildError::Store(error) => error.code(),
             BuildError::Link(error) => error.code(),
+            BuildError::Sign(error) => error.code(),
             BuildError::NoModules { .. } => Code::ImportRefused,
             BuildError::Match { source, .. } => source.code(),
             BuildError::Object { source, .. } => source.code(),

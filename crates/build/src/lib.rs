@@ -26,12 +26,12 @@ pub use report::{
 };
 
 use kmend_explain::Explanation;
+use kmend_sign::Signer;
 use kmend_store::{Cache, Kernel};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// What to build.
-#[derive(Debug)]
 pub struct Request<'a> {
     /// Where derived files are kept.
     pub cache: &'a Cache,
@@ -45,10 +45,12 @@ pub struct Request<'a> {
     pub replace: bool,
     /// What it fixes: identifiers such as `CVE-2026-1234`, for whoever asks the module.
     pub fixes: Vec<String>,
-    /// The folder for `livepatch-NAME.ko` and `NAME.json`.
+    /// The folder for `livepatch-NAME.ko`, its manifest and `NAME.json`.
     pub output: PathBuf,
     /// Whether to explain the changed functions.
     pub explain: bool,
+    /// Who signs the module and its manifest, if anybody.
+    pub signer: Option<&'a Signer>,
 }
 
 /// Builds a livepatch module, or says why that cannot be done: all the reasons, in the report.

@@ -3,7 +3,7 @@
 use crate::error::BuildError;
 use crate::explain;
 use crate::exports::Versions;
-use crate::publish::{check_output, publish};
+use crate::publish::{Made, check_output, publish};
 use crate::report::{
     KernelReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SCHEMA, SymbolReport,
     UnitReport,
@@ -17,6 +17,7 @@ use kmend_explain::Explanation;
 use kmend_kernel::{Image, KernelError, ModuleTree};
 use kmend_link::{BuiltModule, LinkInput, Linked, Mends, Paths, Resolution, TargetKernel, UnitInput};
 use kmend_refusal::{Code, Refusal};
+use kmend_sign::{Manifest, Signer, Sources};
 use kmend_store::Kernel;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -51,8 +52,8 @@ impl<'a> Pipeline<'a> {
     }
 
     pub(crate) fn run(mut self) -> Result<Built, BuildError> {
-        let bytes = match self.stages() {
-            Ok(bytes) => Some(bytes),
+        let made = match self.stages() {
+            Ok(made) => Some(made),
             Err(Stop::Refused(mut refusals)) => {
                 refusals.sort();
                 refusals.dedup();
@@ -61,11 +62,11 @@ impl<'a> Pipeline<'a> {
             }
             Err(Stop::Failed(error)) => return Err(error),
         };
-        let (module, json) = publish(&self.request.output, &self.report, bytes.as_deref())?;
+        let (module, json) = publish(&self.request.output, &self.report, made.as_ref())?;
         Ok(Built { report: self.report, explanation: self.explanation, module, json, times: self.times })
     }
 
-    fn stages(&mut self) -> Result<Vec<u8>, Stop> {
+    fn stages(&mut self) -> Result<Made, Stop> {
         check_architecture()?;
         // What can be known now is not told after minutes of work.
         let misnamed = kmend_link::check_patch_name(&self.report.name);
@@ -82,8 +83,9 @@ impl<'a> Pipeline<'a> {
         let proven = self.prove_and_compare(&outcome, &target, &prepared, &facts)?;
         let linked = self.link(&proven, &facts)?;
         let module = self.make_module(&linked, &scratch.path().join("module"))?;
-        self.describe(&linked, &module);
-        Ok(module.bytes)
+        let made = self.vouch(&module.bytes)?;
+        self.describe(&linked, &module, &made.module);
+        Ok(made)
     }
 
     /// Compiles the units while the image is read.
@@ -247,7 +249,20 @@ impl<'a> Pipeline<'a> {
         })
     }
 
-    fn describe(&mut self, linked: &Linked, module: &BuiltModule) {
+    /// Reads the module back for its manifest, and signs both.
+    fn vouch(&self, module: &[u8]) -> Result<Made, BuildError> {
+        let kernel = self.request.kernel;
+        let patches = &self.request.patches;
+        let sources = Sources { version: &kernel.version, compiler: &kernel.compiler_text, patches };
+        let manifest = Manifest::of_module(module, &sources)?;
+        let Some(signer) = self.request.signer else {
+            return Ok(Made { module: module.to_vec(), manifest, signature: None });
+        };
+        let signature = Some(signer.sign(&manifest)?);
+        Ok(Made { module: signer.sign_module(module)?, manifest, signature })
+    }
+
+    fn describe(&mut self, linked: &Linked, module: &BuiltModule, bytes: &[u8]) {
         let symbols: BTreeSet<SymbolReport> = linked
             .symbols
             .iter()
@@ -269,9 +284,10 @@ impl<'a> Pipeline<'a> {
         }));
         self.report.module = Some(ModuleReport {
             file: format!("{}.ko", linked.stem),
-            blake3: blake3::hash(&module.bytes).to_hex().to_string(),
-            size: module.bytes.len(),
+            blake3: blake3::hash(bytes).to_hex().to_string(),
+            size: bytes.len(),
             replace: linked.replace,
+            signed_by: self.request.signer.map(Signer::facts),
         });
     }
 

@@ -3,7 +3,6 @@
 use crate::error::{BuildError, io_error};
 use crate::report::Report;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Makes sure that the module can be written.
@@ -12,34 +11,50 @@ pub(crate) fn check_output(output: &Path) -> Result<(), BuildError> {
     tempfile::NamedTempFile::new_in(output).map(drop).map_err(io_error("write into", output))
 }
 
-/// Writes the module and the report, each complete or not at all; says where.
+/// What a build makes.
+pub(crate) struct Made {
+    /// The module, signed if somebody signs.
+    pub(crate) module: Vec<u8>,
+    /// The text of its manifest.
+    pub(crate) manifest: Vec<u8>,
+    /// The manifest's signature.
+    pub(crate) signature: Option<Vec<u8>>,
+}
+
+/// Writes the module, its manifest and the report, each complete or not at all; says where.
 pub(crate) fn publish(
     output: &Path,
     report: &Report,
-    module: Option<&[u8]>,
+    made: Option<&Made>,
 ) -> Result<(Option<PathBuf>, PathBuf), BuildError> {
     fs::create_dir_all(output).map_err(io_error("create", output))?;
-    let file = output.join(format!("livepatch-{}.ko", report.name));
+    let module = output.join(format!("livepatch-{}.ko", report.name));
     let json = output.join(format!("{}.json", report.name));
-    match module {
-        Some(bytes) => write_whole(&file, bytes)?,
-        // A module of an earlier build would be taken for the result of this one.
-        None => remove_if_there(&file)?,
+    let manifest = kmend_sign::beside(&module);
+    let signature = kmend_sign::signature_of(&manifest);
+    // Files of an earlier build would be taken for the result of this one.
+    for old in [&signature, &manifest] {
+        remove_if_there(old)?;
+    }
+    match made {
+        None => remove_if_there(&module)?,
+        Some(made) => {
+            write(&module, &made.module)?;
+            write(&manifest, &made.manifest)?;
+            if let Some(bytes) = &made.signature {
+                write(&signature, bytes)?;
+            }
+        }
     }
     let mut text =
         serde_json::to_vec_pretty(report).map_err(std::io::Error::other).map_err(io_error("write", &json))?;
     text.push(b'\n');
-    write_whole(&json, &text)?;
-    Ok((module.map(|_| file), json))
+    write(&json, &text)?;
+    Ok((made.map(|_| module), json))
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io_error("write", path))?;
-    std::io::Write::write_all(&mut file, bytes).map_err(io_error("write", path))?;
-    file.as_file().set_permissions(fs::Permissions::from_mode(0o644)).map_err(io_error("write", path))?;
-    file.persist(path).map_err(|error| io_error("write", path)(error.error))?;
-    Ok(())
+fn write(path: &Path, bytes: &[u8]) -> Result<(), BuildError> {
+    kmend_sign::write_whole(path, bytes).map_err(io_error("write", path))
 }
 
 fn remove_if_there(path: &Path) -> Result<(), BuildError> {

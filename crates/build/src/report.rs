@@ -3,6 +3,7 @@
 use kmend_compile::Steps;
 use kmend_diff::{Callback, Reason, VariableUpdate};
 use kmend_refusal::{Code, Refusal};
+use kmend_sign::CertificateFacts;
 use serde::Serialize;
 
 /// The version of the report's shape. It grows when a field changes its meaning or goes away.
@@ -185,4 +186,7 @@ pub struct ModuleReport {
     pub size: usize,
     /// Whether it replaces all livepatches that are loaded before it.
     pub replace: bool,
+    /// The certificate of the key that signed it, if one did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_by: Option<CertificateFacts>,
 }

@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Diff(commands::diff::Diff),
     Inspect(commands::inspect::Inspect),
     Prove(commands::prove::Prove),
+    Sign(commands::sign::Sign),
+    Verify(commands::verify::Verify),
     Load(commands::load::Load),
     Replace(commands::load::Replace),
     Unload(commands::unload::Unload),

@@ -11,9 +11,11 @@ pub(crate) mod kernel;
 pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod prove;
+pub(crate) mod sign;
 pub(crate) mod signal;
 pub(crate) mod status;
 pub(crate) mod unload;
+pub(crate) mod verify;
 pub(crate) mod wait;
 
 use crate::arguments::Command;
@@ -27,6 +29,8 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<End, Failure>
         Command::Diff(diff) => diff.run(output),
         Command::Inspect(inspect) => inspect.run(output),
         Command::Prove(prove) => prove.run(output),
+        Command::Sign(sign) => sign.run(output),
+        Command::Verify(verify) => verify.run(output),
         Command::Load(load) => load.run(output),
         Command::Replace(replace) => replace.run(output),
         Command::Unload(unload) => unload.run(output),

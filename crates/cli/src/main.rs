@@ -13,6 +13,7 @@ mod failure;
 mod kernel_choice;
 mod output;
 mod progress;
+mod signing;
 mod style;
 mod watcher;
 

@@ -41,7 +41,13 @@ fn report(text: &str) -> Report {
                 .with_details(vec![text.into()])
                 .into(),
         ],
-        module: Some(ModuleReport { file: text.into(), blake3: "11".into(), size: 7, replace: true }),
+        module: Some(ModuleReport {
+            file: text.into(),
+            blake3: "11".into(),
+            size: 7,
+            replace: true,
+            signed_by: None,
+        }),
     }
 }
 

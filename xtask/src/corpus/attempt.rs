@@ -104,6 +104,7 @@ fn build(workshop: &Workshop, patch: PatchFile, output: &Path) -> Result<Built> 
         fixes: Vec::new(),
         output: output.to_owned(),
         explain: true,
+        signer: None,
     };
     Ok(kmend_build::build(&request, &|_| {})?)
 }

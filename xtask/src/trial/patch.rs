@@ -40,6 +40,7 @@ fn build(bench: &Bench, kernel: &Kernel, case: &Case, patch: &Patch, output: &Pa
         fixes: vec![format!("trial:{}", case.name)],
         output: output.to_owned(),
         explain: false,
+        signer: None,
     };
     Ok(kmend_build::build(&request, &|_| {})?)
 }

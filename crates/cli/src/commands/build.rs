@@ -10,6 +10,7 @@ use crate::failure::{End, Failure};
 use crate::kernel_choice;
 use crate::output::{self, Output};
 use crate::progress::Progress;
+use crate::signing::Signing;
 use clap::Args;
 use kmend_build::{Built, Event, RefusalReport, Report, Request, Stage};
 use kmend_compile::PatchFile;
@@ -30,7 +31,8 @@ const LONGEST_FIX: usize = 64;
 /// makes sure that the compiled originals equal the kernel's image; finds what changed; and builds a module that holds
 /// just the changed functions and what they need. The kernel's source tree is never written to.
 ///
-/// Writes livepatch-NAME.ko and NAME.json, the report, into the output folder. The same inputs give the same bytes.
+/// Writes livepatch-NAME.ko, its manifest livepatch-NAME.kmend.json, and NAME.json, the report, into the output folder. The
+/// same inputs give the same bytes.
 /// What cannot be patched safely is refused with all the reasons at once, and then no module is written.
 ///
 /// The kernel is the one that --kernel names; else the one that runs, if it is in the cache; else the only one in the
@@ -80,6 +82,21 @@ pub(crate) struct Build {
     checks: Checks,
     #[command(flatten)]
     explain: Explain,
+    #[command(flatten)]
+    sign: Sign,
+}
+
+/// Who signs what is built.
+#[derive(Debug, Args)]
+struct Sign {
+    /// Sign the module and its manifest with this private key (PEM), as `kmend sign` does
+    #[arg(long = "sign", id = "sign", value_name = "KEY", requires = "cert")]
+    key: Option<PathBuf>,
+    /// The key's certificate, in PEM or DER
+    #[arg(long, value_name = "CERT", requires = "sign")]
+    cert: Option<PathBuf>,
+    #[command(flatten)]
+    how: Signing,
 }
 
 /// What is told beside the report.
@@ -111,6 +128,7 @@ Examples:
   kmend build fix.patch --kernel 6.1.0-56-cloud-amd64 -o out --prove
   kmend build fix.patch --explain --html fix.html
   kmend build fix.patch --fixes CVE-2026-1234
+  kmend build fix.patch --sign signing.key --cert signing.crt
   kmend build --reverse bad-change.patch
   kmend build 0001-first.patch 0002-second.patch --name both --no-replace
   kmend build fix.patch --prove --before 'grep -q Chunk /proc/meminfo' --after 'grep -q CHUNK /proc/meminfo'
@@ -135,6 +153,7 @@ impl Build {
         let patches = self.patches.read()?;
         let cache = Cache::open()?;
         let kernel = self.kernel(&cache)?;
+        let signer = self.sign.signer()?;
         let request = Request {
             cache: &cache,
             kernel: &kernel,
@@ -144,6 +163,7 @@ impl Build {
             fixes: self.fixes.clone(),
             output: self.output.clone(),
             explain: self.explain.explain || self.explain.html.is_some(),
+            signer: signer.as_ref(),
         };
         self.explain.empty_page()?;
         let built = build(&request)?;
@@ -192,6 +212,13 @@ impl Build {
             release: None,
         };
         own.import(cache)
+    }
+}
+
+impl Sign {
+    fn signer(&self) -> Result<Option<kmend_sign::Signer>, Failure> {
+        let (Some(key), Some(cert)) = (&self.key, &self.cert) else { return Ok(None) };
+        self.how.signer(key, cert).map(Some)
     }
 }
 

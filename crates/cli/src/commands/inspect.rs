@@ -2,9 +2,12 @@
 
 use crate::failure::{End, Failure};
 use crate::output::Output;
+use crate::signing::{self, Trusting};
 use crate::style::{BOLD, DIM, paint};
 use clap::Args;
 use kmend_inspect::{Inspection, LivepatchSymbol, ObjectRelocations, PatchedObject};
+use kmend_sign::{SignatureFinding, Trust};
+use serde::Serialize;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -15,30 +18,45 @@ use std::path::PathBuf;
 /// the symbols that the kernel's livepatch loader resolves. It reads livepatches that other tools made, too; if
 /// such a module makes its patch table at run time, the functions cannot be shown.
 ///
-/// A signature is said to be there or not. Whether it is good, only the kernel with the key can tell.
+/// The signer that a signature names is shown, and whether the signature is valid if certificates are given or
+/// /etc/kmend/trusted has some. Whether the kernel takes it, only the kernel with its own keys can tell.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Inspect {
     /// The livepatch module, packed or not
     #[arg(value_name = "FIX.ko")]
     module: PathBuf,
+    #[command(flatten)]
+    trusting: Trusting,
+}
+
+/// What the module says, and what its signature does.
+#[derive(Serialize)]
+struct Document {
+    #[serde(flatten)]
+    module: Inspection,
+    signature: Option<SignatureFinding>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   kmend inspect livepatch-fix.ko
+  kmend inspect livepatch-fix.ko --cert signing.crt
   kmend inspect livepatch-fix.ko --json | jq -r '.objects[].functions[].name'";
 
 impl Inspect {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
-        let inspection = kmend_inspect::inspect(&self.module)?;
-        output.document(&inspection, text)?;
+        let trust = self.trusting.trust()?;
+        let module = kmend_inspect::inspect(&self.module)?;
+        let signature = kmend_sign::of_file(&self.module, trust.as_ref().map_or(&[], Trust::certificates))?;
+        output.document(&Document { module, signature }, text)?;
         Ok(End::Done)
     }
 }
 
-fn text(module: &Inspection) -> String {
-    let mut text = head(module);
+fn text(document: &Document) -> String {
+    let module = &document.module;
+    let mut text = head(module, signing::signature(document.signature.as_ref()));
     for object in &module.objects {
         let _ = write!(text, "\n{}\n", paint(BOLD, format!("patches {}", object.name)));
         add_object(&mut text, object);
@@ -60,7 +78,7 @@ fn text(module: &Inspection) -> String {
     text
 }
 
-fn head(module: &Inspection) -> String {
+fn head(module: &Inspection, signature: String) -> String {
     let unknown = || "unknown".to_owned();
     let depends = if module.depends.is_empty() { "nothing".into() } else { module.depends.join(", ") };
     let rows = [
@@ -72,7 +90,7 @@ fn head(module: &Inspection) -> String {
         ("fixes", module.fixes.join(", ")),
         ("subject", module.subjects.join("; ")),
         ("replaces", replaces(module.replace).into()),
-        ("signature", if module.signed { "appended" } else { "none" }.into()),
+        ("signature", signature),
         ("depends on", depends),
         ("unloads", if module.stays { "no: disabled, it stays in memory" } else { "yes" }.into()),
     ];

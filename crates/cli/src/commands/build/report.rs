@@ -31,6 +31,9 @@ pub(crate) fn text(built: &Built) -> String {
     add_symbols(&mut text, report);
     if let (Some(module), Some(path)) = (&report.module, &built.module) {
         let _ = writeln!(text, "{} {} {}", paint(BOLD, "module"), path.display(), size(module.size as u64));
+        if let Some(by) = &module.signed_by {
+            let _ = writeln!(text, "{} by {} ({})", paint(BOLD, "signed"), by.subject, by.key);
+        }
     }
     let time =
         |(stage, time): &(Stage, Duration)| format!("{} {:.2} s", stage_name(*stage), time.as_secs_f64());
