@@ -152,6 +152,10 @@ fn meaning(errno: Errno) -> &'static str {
         Errno::NOEXEC => "it does not fit this kernel: its format, its version or its symbols' versions",
         Errno::NOENT => "a symbol that it uses is not in this kernel",
         Errno::PERM => "this kernel allows no such module to be loaded",
+        // Linux, security/integrity/ima/ima_main.c, `ima_load_data`: files are appraised, and this is memory.
+        Errno::ACCESS => {
+            "a policy of this kernel (IMA) takes modules only where it demands signatures as well"
+        }
         Errno::NOMEM => "the kernel has no memory for it",
         _ => "the kernel refused it",
     }
