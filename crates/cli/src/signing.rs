@@ -73,8 +73,10 @@ pub(crate) fn signature(finding: Option<&SignatureFinding>) -> String {
     let names = finding.signers.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
     let why = finding.why.as_deref().unwrap_or_default();
     let by = finding.certificate.as_ref().map_or("unknown", |certificate| &certificate.subject);
+    let late = finding.certificate.as_ref().is_some_and(|certificate| certificate.out_of_time);
+    let time = if late { "; its certificate is not valid now" } else { "" };
     match finding.verdict {
-        Verdict::Valid => format!("valid, by {by} ({how})"),
+        Verdict::Valid => format!("valid, by {by} ({how}){time}"),
         Verdict::Wrong => format!("WRONG: it names {by}, but is not by that key over these bytes"),
         Verdict::Untrusted => format!("not trusted: it names {names} ({how})"),
         Verdict::Unchecked => format!("not verified: it names {names} ({how})"),
