@@ -20,10 +20,35 @@ pub(crate) mod wait;
 
 use crate::arguments::Command;
 use crate::failure::{End, Failure};
+use crate::journal;
 use crate::output::Output;
 
-/// Runs a command.
+/// Runs a command. If one that is to change the running system fails, the journal says so.
 pub(crate) fn run(command: Command, output: &mut Output) -> Result<End, Failure> {
+    let changes = changes(&command);
+    let ended = run_it(command, output);
+    if let (Some(what), Err(failure)) = (changes, &ended) {
+        journal::failed(what, failure);
+    }
+    ended
+}
+
+/// The command's name, if it is to change the running system.
+fn changes(command: &Command) -> Option<&'static str> {
+    let (what, dry_run) = match command {
+        Command::Load(load) => ("load", load.is_dry_run()),
+        Command::Replace(replace) => ("replace", replace.is_dry_run()),
+        Command::Unload(unload) => ("unload", unload.is_dry_run()),
+        Command::Enable(enable) => ("enable", enable.is_dry_run()),
+        Command::Disable(disable) => ("disable", disable.is_dry_run()),
+        Command::Signal(signal) => ("signal", signal.is_dry_run()),
+        Command::Force(force) => ("force", force.is_dry_run()),
+        _ => return None,
+    };
+    (!dry_run).then_some(what)
+}
+
+fn run_it(command: Command, output: &mut Output) -> Result<End, Failure> {
     match command {
         Command::Build(build) => build.run(output),
         Command::Diff(diff) => diff.run(output),

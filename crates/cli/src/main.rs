@@ -10,6 +10,7 @@ mod arguments;
 mod commands;
 mod explanation;
 mod failure;
+mod journal;
 mod kernel_choice;
 mod output;
 mod progress;

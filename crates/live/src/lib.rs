@@ -12,8 +12,10 @@ mod candidate;
 mod change;
 mod error;
 mod facts;
+mod journal;
 mod kernel_log;
 mod load;
+mod metrics;
 mod modules;
 mod patches;
 mod status;
@@ -27,6 +29,7 @@ mod unload;
 pub use candidate::Candidate;
 pub use change::{Signaller, Waited};
 pub use error::LiveError;
+pub use journal::{Event, Priority};
 pub use load::{LoadOptions, Loaded};
 pub use patches::{LoadedPatch, PatchedFunction, PatchedObject, State};
 pub use status::{

@@ -155,7 +155,8 @@ impl System {
         Ok(Status { kernel, livepatches, functions, rests, trusted_certificates })
     }
 
-    fn kernel_status(&self) -> Result<KernelStatus, LiveError> {
+    /// The kernel alone.
+    pub fn kernel_status(&self) -> Result<KernelStatus, LiveError> {
         let taint = read(&self.path("proc/sys/kernel/tainted")).ok().and_then(|text| text.parse().ok());
         Ok(KernelStatus {
             release: self.release()?,

@@ -3,6 +3,7 @@
 use super::change::{Change, would};
 use super::wait;
 use crate::failure::{End, Failure};
+use crate::journal;
 use crate::output::Output;
 use crate::style::{GREEN, paint};
 use crate::watcher::Watcher;
@@ -53,6 +54,11 @@ struct Disabled<'a> {
 }
 
 impl Enable {
+    /// Whether nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.change.dry_run
+    }
+
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let (system, name) = (System::running(), &self.change.name);
         if self.change.dry_run {
@@ -62,12 +68,18 @@ impl Enable {
         let mut watcher = Watcher::new("enable")?;
         let enabled = system.enable(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))?;
         drop(watcher);
+        journal::changed("enable", name, "enabled");
         output.document(&enabled, wait::text)?;
         Ok(End::Done)
     }
 }
 
 impl Disable {
+    /// Whether nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.change.dry_run
+    }
+
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let (system, name) = (System::running(), &self.change.name);
         if self.change.dry_run {
@@ -80,6 +92,7 @@ impl Disable {
         let mut watcher = Watcher::new("disable")?;
         system.disable(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))?;
         drop(watcher);
+        journal::changed("disable", name, "disabled");
         output.document(&Disabled { disabled: name, time: start.elapsed() }, |it| {
             format!("{} {} in {:.2} s\n", paint(GREEN, "disabled"), it.disabled, it.time.as_secs_f64())
         })?;

@@ -3,6 +3,7 @@
 use super::change::would;
 use super::wait;
 use crate::failure::{End, Failure};
+use crate::journal;
 use crate::output::{self, Output};
 use crate::style::{RED, paint};
 use crate::watcher::Watcher;
@@ -38,6 +39,11 @@ Example:
   kmend force livepatch_fix";
 
 impl Force {
+    /// Whether nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
         let patch = system.require_transition(self.name.as_deref())?;
@@ -51,6 +57,7 @@ impl Force {
         let mut watcher = Watcher::new("force")?;
         let waited = system.force(&patch.name, &mut |waiting| watcher.look(waiting))?;
         drop(watcher);
+        journal::changed("force", &patch.name, "forced");
         output.document(&waited, wait::text)?;
         Ok(End::Done)
     }

@@ -1,6 +1,7 @@
 //! `kmend load` and `kmend replace`
 
 use crate::failure::{End, Failure};
+use crate::journal;
 use crate::output::Output;
 use crate::style::{DIM, GREEN, paint};
 use crate::watcher::Watcher;
@@ -89,6 +90,11 @@ struct Loads {
 }
 
 impl Load {
+    /// Whether nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.how.dry_run
+    }
+
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
         let (candidates, already_loaded) = check(&system, &self.modules)?;
@@ -97,6 +103,11 @@ impl Load {
 }
 
 impl Replace {
+    /// Whether nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.how.dry_run
+    }
+
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
         let (candidates, already_loaded) = check(&system, std::slice::from_ref(&self.module))?;
@@ -148,6 +159,7 @@ fn load(
                     failure
                         .with_detail(loads.loaded.iter().map(|loaded| format!("{} is loaded", loaded.name)))
                 })?;
+            journal::changed("load", &loaded.name, "loaded");
             loads.loaded.push(loaded);
         }
     }

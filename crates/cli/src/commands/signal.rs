@@ -1,6 +1,7 @@
 //! `kmend signal`
 
 use crate::failure::{End, Failure};
+use crate::journal;
 use crate::output::Output;
 use crate::style::{GREEN, paint};
 use clap::Args;
@@ -47,6 +48,11 @@ struct Signalled {
 }
 
 impl SendSignal {
+    /// Whether nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
         let livepatch = system.require_transition(self.name.as_deref())?.name;
@@ -63,6 +69,9 @@ impl SendSignal {
             }
         }
         let nothing = signalled.kernel == Some(Signaller::ByItself);
+        if !self.dry_run && !nothing {
+            journal::changed("signal", &signalled.livepatch, "signalled");
+        }
         output.document(&signalled, text)?;
         Ok(if nothing { End::Nothing } else { End::Done })
     }

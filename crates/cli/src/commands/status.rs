@@ -7,7 +7,9 @@ use crate::style::{BOLD, DIM, GREEN, YELLOW, paint};
 use clap::Args;
 use indicatif::HumanDuration;
 use kmend_live::{Effective, FunctionStatus, KernelStatus, LiveError, PatchStatus, Since, Status, System};
+use kmend_refusal::Code;
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Show how the running kernel and its livepatches stand
@@ -29,17 +31,29 @@ pub(crate) struct ShowStatus {
     /// Show the kernel's version with the fixes that are in force
     #[arg(long, conflicts_with = "name")]
     effective: bool,
+    /// Print metrics in Prometheus's text format; or write them to this file, all at once, for node_exporter's textfile
+    /// collector (which reads files that end in `.prom`)
+    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["name", "effective"])]
+    prometheus: Option<Option<PathBuf>>,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   kmend status
   kmend status livepatch_fix
+  kmend status --prometheus /var/lib/prometheus/node-exporter/kmend.prom
   kmend status --effective --json | jq -e '.fixes | index(\"CVE-2026-1234\")'";
 
 impl ShowStatus {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
-        let mut status = System::running().status()?;
+        let system = System::running();
+        if let Some(file) = &self.prometheus {
+            if output.is_json() {
+                return Err(Failure::new(Code::Usage, "--prometheus", "metrics are no JSON"));
+            }
+            return metrics(&system, file.as_deref(), output);
+        }
+        let mut status = system.status()?;
         if self.effective {
             output.document(&status.effective(), effective)?;
             return Ok(End::Done);
@@ -55,6 +69,14 @@ impl ShowStatus {
         output.document(&status, text)?;
         Ok(End::Done)
     }
+}
+
+fn metrics(system: &System, file: Option<&Path>, output: &mut Output) -> Result<End, Failure> {
+    match file {
+        Some(file) => system.write_metrics(file)?,
+        None => output.text(&system.metrics()?)?,
+    }
+    Ok(End::Done)
 }
 
 fn text(status: &Status) -> String {

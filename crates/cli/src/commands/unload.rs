@@ -2,6 +2,7 @@
 
 use super::change::{Change, would};
 use crate::failure::{End, Failure};
+use crate::journal;
 use crate::output::Output;
 use crate::style::{GREEN, paint};
 use crate::watcher::Watcher;
@@ -35,6 +36,11 @@ struct Unloaded<'a> {
 }
 
 impl Unload {
+    /// Whether nothing is to be changed.
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let (system, name) = (System::running(), &self.change.name);
         if self.change.dry_run {
@@ -44,6 +50,7 @@ impl Unload {
         let mut watcher = Watcher::new("unload")?;
         let rest = system.unload(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))?;
         drop(watcher);
+        journal::changed("unload", &name, "unloaded");
         let text = |it: &Unloaded<'_>| match it.rest {
             Rest::Nothing => format!("{} {}\n", paint(GREEN, "unloaded"), it.unloaded),
             Rest::Module => format!(
