@@ -19,6 +19,7 @@ const EPILOG: &str = "\
 From a patch to a mended kernel:
   kmend kernel fetch debian:cloud-amd64     get the kernel, its source and its headers
   kmend build fix.patch --prove             build livepatch-fix.ko and try it in a virtual machine
+  kmend doctor                              what this machine lacks
   kmend load livepatch-fix.ko               as root, on a machine that runs that kernel
   kmend list                                what is loaded
   kmend unload livepatch_fix                back to the kernel as it was
@@ -58,6 +59,7 @@ pub(crate) enum Command {
     Blocking(commands::blocking::Blocking),
     Signal(commands::signal::SendSignal),
     Force(commands::force::Force),
+    Doctor(commands::doctor::Doctor),
     #[command(subcommand)]
     Kernel(commands::kernel::Kernel),
 }

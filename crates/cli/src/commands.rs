@@ -4,6 +4,7 @@ pub(crate) mod blocking;
 pub(crate) mod build;
 pub(crate) mod change;
 pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod enable;
 pub(crate) mod force;
 pub(crate) mod inspect;
@@ -67,6 +68,7 @@ fn run_it(command: Command, output: &mut Output) -> Result<End, Failure> {
         Command::Status(status) => status.run(output),
         Command::Blocking(blocking) => blocking.run(output),
         Command::List(_) => list::List::run(output),
+        Command::Doctor(doctor) => doctor.run(output),
         Command::Kernel(kernel) => kernel.run(output),
     }
 }

@@ -65,6 +65,7 @@ mod tree;
 mod unit;
 
 pub use classify::runs_elsewhere;
+pub use compiler::check as check_compiler;
 pub use database::{Database, ObjtoolArguments, Owner, Unit};
 pub use elsewhere::{compile_at, compile_texts};
 pub use error::{CompileError, Failure};

@@ -31,12 +31,17 @@ impl Cache {
     /// The user's cache: `$KMEND_CACHE`, else `$XDG_CACHE_HOME/kmend`, else `~/.cache/kmend`. Made if it is
     /// not there.
     pub fn open() -> Result<Self, StoreError> {
+        Self::at(Self::place()?)
+    }
+
+    /// Where the user's cache is or would be. Nothing is made.
+    pub fn place() -> Result<PathBuf, StoreError> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         // A relative $XDG_CACHE_HOME is to be ignored: XDG Base Directory Specification 0.8.
         let xdg = set("XDG_CACHE_HOME").filter(|path| path.is_absolute()).map(|path| path.join("kmend"));
         let root = set("KMEND_CACHE").or(xdg).or_else(|| set("HOME").map(|home| home.join(".cache/kmend")));
         let unset = "where to keep kernels? Neither KMEND_CACHE nor XDG_CACHE_HOME nor HOME is set";
-        Self::at(root.ok_or_else(|| StoreError::Root(unset.into()))?)
+        root.ok_or_else(|| StoreError::Root(unset.into()))
     }
 
     /// The cache in a folder, which is made if it is not there.

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Bytes that this user may still write to the file system of `path`.
-pub(crate) fn free(path: &Path) -> Result<u64, StoreError> {
+pub fn free(path: &Path) -> Result<u64, StoreError> {
     let answer = rustix::fs::statvfs(path)
         .map_err(|errno| StoreError::io("ask for the room in", path)(errno.into()))?;
     Ok(answer.f_bavail.saturating_mul(answer.f_frsize))

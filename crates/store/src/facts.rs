@@ -59,7 +59,7 @@ pub(crate) fn image_release(image: &Path) -> Result<Option<String>, StoreError> 
 }
 
 /// `CONFIG_CC_VERSION_TEXT`: the first line of the compiler's `--version` when the kernel was configured.
-pub(crate) fn compiler_text(config: &Path) -> Result<Option<String>, StoreError> {
+pub fn compiler_text(config: &Path) -> Result<Option<String>, StoreError> {
     let text = files::read_text(config)?;
     Ok(text
         .lines()
@@ -90,7 +90,7 @@ fn compiler_variable(text: &str) -> Option<String> {
 
 /// The program that prints this version text. GCC's begins with the name it was called by (for a cross
 /// compiler's name, `x86_64-linux-gnu-gcc-12`); clang's has a vendor first and is called `clang-MAJOR`.
-fn compiler_program(version_text: &str) -> String {
+pub fn compiler_program(version_text: &str) -> String {
     if let Some((_, version)) = version_text.split_once("clang version ") {
         let major: String = version.chars().take_while(char::is_ascii_digit).collect();
         return if major.is_empty() { "clang".into() } else { format!("clang-{major}") };

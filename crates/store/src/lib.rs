@@ -34,7 +34,9 @@ mod progress;
 mod scratch;
 
 pub use cache::Cache;
+pub use disk::free;
 pub use error::{PackageVersion, StoreError};
+pub use facts::{compiler_program, compiler_text};
 pub use fetch::{Tools, fetch, fetch_with};
 pub use import::{Import, import};
 pub use kernel::{Kernel, Origin, sizes};

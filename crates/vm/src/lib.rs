@@ -30,4 +30,4 @@ pub use initramfs::{Device, Initramfs};
 pub use machine::Machine;
 pub use protocol::StepOutcome;
 pub use prove::{Presence, Proof, ProofReport, prove};
-pub use scenario::{GuestFile, Scenario, Step, Transcript, Warnings};
+pub use scenario::{GuestFile, Scenario, Step, Transcript, Warnings, static_busybox};

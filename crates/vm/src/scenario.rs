@@ -4,7 +4,7 @@ use crate::console::Fault;
 use crate::error::VmError;
 use crate::initramfs::{Device, Initramfs};
 use crate::machine::{Machine, find_program};
-use crate::program::read_program;
+use crate::program::{Program, read_program};
 use crate::protocol::{Protocol, StepOutcome};
 use crate::script::{GuestStep, init_script};
 use kmend_kernel::{KernelError, Module, Packing};
@@ -243,7 +243,21 @@ fn add_module(
     Ok(name)
 }
 
+/// Finds a busybox, by its path or by its name in `PATH`, that needs no shared library.
+///
+/// # Errors
+/// It is not there, or is a dynamic one; the error names the package.
+pub fn static_busybox(busybox: &Path) -> Result<PathBuf, VmError> {
+    read_busybox(busybox).map(|(host, _)| host)
+}
+
 fn add_busybox(initramfs: &mut Initramfs, busybox: &Path) -> Result<(), VmError> {
+    let (_, program) = read_busybox(busybox)?;
+    initramfs.add_file("/bin/busybox", 0o755, &program.contents)?;
+    initramfs.add_symlink("/bin/sh", "busybox")
+}
+
+fn read_busybox(busybox: &Path) -> Result<(PathBuf, Program), VmError> {
     let missing = |why: &str| VmError::ToolMissing {
         program: busybox.display().to_string(),
         why: why.into(),
@@ -254,8 +268,7 @@ fn add_busybox(initramfs: &mut Initramfs, busybox: &Path) -> Result<(), VmError>
     if program.interpreter.is_some() {
         return Err(missing("is not a static program"));
     }
-    initramfs.add_file("/bin/busybox", 0o755, &program.contents)?;
-    initramfs.add_symlink("/bin/sh", "busybox")
+    Ok((host, program))
 }
 
 /// The complaints that the taint flags show at the end and did not at the start.
