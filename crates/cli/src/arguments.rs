@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Doctor(commands::doctor::Doctor),
     #[command(subcommand)]
     Kernel(commands::kernel::Kernel),
+    #[command(hide = true)]
+    Generate(commands::generate::Generate),
 }
 
 /// Whether a command line that is not understood asks for JSON.

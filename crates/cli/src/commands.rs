@@ -7,6 +7,7 @@ pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod enable;
 pub(crate) mod force;
+pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod kernel;
 pub(crate) mod list;
@@ -70,5 +71,6 @@ fn run_it(command: Command, output: &mut Output) -> Result<End, Failure> {
         Command::List(_) => list::List::run(output),
         Command::Doctor(doctor) => doctor.run(output),
         Command::Kernel(kernel) => kernel.run(output),
+        Command::Generate(generate) => generate.run(output),
     }
 }

@@ -1,0 +1,45 @@
+//! `kmend generate`, for those who package kmend
+
+use crate::arguments::Arguments;
+use crate::failure::{End, Failure};
+use crate::output::Output;
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+use std::path::{Path, PathBuf};
+
+/// Write the man pages and the shells' completions
+///
+/// They are made from what the command line itself is made from. `DIR/man` gets a page for each command, `DIR/completions` a
+/// file each for bash, zsh and fish.
+///
+/// Exit codes: 0 written, 1 failed.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Generate {
+    /// The folder to write to; made if it is not there
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Example:
+  kmend generate target/pages";
+
+impl Generate {
+    pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
+        let man = folder(&self.folder.join("man"))?;
+        clap_mangen::generate_to(Arguments::command(), &man).map_err(|error| Failure::io(&man, &error))?;
+        let completions = folder(&self.folder.join("completions"))?;
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            clap_complete::generate_to(shell, &mut Arguments::command(), "kmend", &completions)
+                .map_err(|error| Failure::io(&completions, &error))?;
+        }
+        output.text(&format!("{}\n{}\n", man.display(), completions.display()))?;
+        Ok(End::Done)
+    }
+}
+
+fn folder(path: &Path) -> Result<PathBuf, Failure> {
+    std::fs::create_dir_all(path).map_err(|error| Failure::io(path, &error))?;
+    Ok(path.to_owned())
+}
