@@ -32,9 +32,10 @@ pub(crate) struct ShowStatus {
     #[arg(long, conflicts_with = "name")]
     effective: bool,
     /// Print metrics in Prometheus's text format; or write them to this file, all at once, for node_exporter's textfile
-    /// collector (which reads files that end in `.prom`)
-    #[arg(long, value_name = "FILE", num_args = 0..=1, conflicts_with_all = ["name", "effective"])]
-    prometheus: Option<Option<PathBuf>>,
+    /// collector, which reads those that end in `.prom`; `-` is standard output
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    #[arg(conflicts_with_all = ["name", "effective"])]
+    prometheus: Option<PathBuf>,
 }
 
 const EXAMPLES: &str = "\
@@ -51,7 +52,7 @@ impl ShowStatus {
             if output.is_json() {
                 return Err(Failure::new(Code::Usage, "--prometheus", "metrics are no JSON"));
             }
-            return metrics(&system, file.as_deref(), output);
+            return metrics(&system, file, output);
         }
         let mut status = system.status()?;
         if self.effective {
@@ -71,10 +72,11 @@ impl ShowStatus {
     }
 }
 
-fn metrics(system: &System, file: Option<&Path>, output: &mut Output) -> Result<End, Failure> {
-    match file {
-        Some(file) => system.write_metrics(file)?,
-        None => output.text(&system.metrics()?)?,
+fn metrics(system: &System, file: &Path, output: &mut Output) -> Result<End, Failure> {
+    if file == Path::new("-") {
+        output.text(&system.metrics()?)?;
+    } else {
+        system.write_metrics(file)?;
     }
     Ok(End::Done)
 }

@@ -38,7 +38,7 @@ struct Unloaded<'a> {
 impl Unload {
     /// Whether nothing is to be changed.
     pub(crate) fn is_dry_run(&self) -> bool {
-        self.dry_run
+        self.change.dry_run
     }
 
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
@@ -50,7 +50,11 @@ impl Unload {
         let mut watcher = Watcher::new("unload")?;
         let rest = system.unload(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))?;
         drop(watcher);
-        journal::changed("unload", &name, "unloaded");
+        let done = match rest {
+            Rest::Nothing => "unloaded",
+            Rest::Module => "disabled; its module stays in memory",
+        };
+        journal::changed("unload", name, done);
         let text = |it: &Unloaded<'_>| match it.rest {
             Rest::Nothing => format!("{} {}\n", paint(GREEN, "unloaded"), it.unloaded),
             Rest::Module => format!(
