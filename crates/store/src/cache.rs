@@ -13,6 +13,7 @@ const KERNELS: &str = "kernels";
 const DOWNLOADS: &str = "downloads";
 const SCRATCH: &str = "scratch";
 const LOCKS: &str = "locks";
+const USERLANDS: &str = "userlands";
 /// The lock under which scratch folders are made and swept. Not a release: those begin with no `.`.
 const SCRATCH_LOCK: &str = ".scratch";
 
@@ -144,6 +145,14 @@ impl Cache {
             files::rename(finished, &folder)?;
         }
         Kernel::load(&folder)
+    }
+
+    /// Where a system for virtual machines is, by its name. The folder above it is made.
+    pub fn userland(&self, name: &str) -> Result<PathBuf, StoreError> {
+        facts::check_release(name)?;
+        let folder = self.root.join(USERLANDS);
+        files::make_folder(&folder)?;
+        Ok(folder.join(name))
     }
 
     pub(crate) fn downloads(&self) -> PathBuf {

@@ -9,6 +9,7 @@
 //!     derived/                   what other stages derive from it and keep
 //!   downloads/NAME.deb           complete, verified packages of a fetch that has not ended
 //!   scratch/NAME/                work of a living process; the next one sweeps what the dead left
+//!   userlands/NAME               images of systems for virtual machines
 //!   locks/NAME                   empty files to hold `flock` on
 //! ```
 //!

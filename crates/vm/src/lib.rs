@@ -5,6 +5,9 @@
 //! step printed on its second serial port, the kernel's console is the first. [`prove`] is the scenario that
 //! every livepatch must pass: load, unload, load again, unload, with nothing to complain of.
 //!
+//! With a [`Disk`] the guest is a whole Linux system: the initramfs goes on to it, and the same script runs the
+//! steps as a unit of systemd.
+//!
 //! The guest is not trusted to end well: its words are framed with a nonce, it must say its outcome exactly
 //! once, and the console is watched for oopses, warnings and lockups all the time.
 //!
@@ -14,6 +17,7 @@
 
 mod accelerator;
 mod console;
+mod disk;
 mod error;
 mod initramfs;
 mod machine;
@@ -25,6 +29,7 @@ mod script;
 
 pub use accelerator::Accelerator;
 pub use console::{Fault, FaultKind};
+pub use disk::Disk;
 pub use error::VmError;
 pub use initramfs::{Device, Initramfs};
 pub use machine::Machine;

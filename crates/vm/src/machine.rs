@@ -83,13 +83,14 @@ impl Machine {
     pub(crate) fn run(
         &self,
         initramfs: &[u8],
+        disk: Option<&Path>,
         protocol: Protocol,
         warnings_fail: bool,
     ) -> Result<Run, VmError> {
         let file = unnamed_file(initramfs).map_err(VmError::io(&std::env::temp_dir()))?;
         // QEMU opens the file through our own descriptor: it has no name that could be left behind.
         let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        let guest = self.start(Some(&path))?;
+        let guest = self.start(Some(&path), disk)?;
         let listener = Listener {
             guest,
             protocol,
@@ -103,7 +104,7 @@ impl Machine {
 
     /// Whether the kernel comes as far as its banner within the machine's time.
     pub(crate) fn prints_banner(&self) -> bool {
-        let Ok(guest) = self.start(None) else { return false };
+        let Ok(guest) = self.start(None, None) else { return false };
         let end = Instant::now() + self.timeout;
         loop {
             match guest.events.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -116,9 +117,9 @@ impl Machine {
         }
     }
 
-    /// The arguments: a plain PC without any device but two serial ports. QEMU's own messages and the console
+    /// The arguments: a plain PC without any device but two serial ports, and the disk if there is one. QEMU's own messages and the console
     /// come on its error output, the protocol on its output.
-    fn arguments(&self, initramfs: Option<&str>) -> Vec<String> {
+    fn arguments(&self, initramfs: Option<&str>, disk: Option<&Path>) -> Vec<String> {
         let options = if initramfs.is_some() { "" } else { " loglevel=7" };
         let mut arguments: Vec<String> = [
             "-nodefaults -no-user-config -no-reboot -display none -machine pc,usb=off -cpu max",
@@ -136,6 +137,11 @@ impl Machine {
         if let Some(path) = initramfs {
             arguments.extend(["-initrd".into(), path.into()]);
         }
+        if let Some(disk) = disk {
+            // A comma in the name is written twice (qemu(1), "-drive").
+            let path = disk.display().to_string().replace(',', ",,");
+            arguments.extend(["-drive".into(), format!("file={path},if=virtio,format=qcow2")]);
+        }
         arguments.extend([
             "-append".into(),
             format!("{COMMAND_LINE}{options} {}", self.options).trim_end().into(),
@@ -145,7 +151,7 @@ impl Machine {
 
     /// Starts QEMU. `setpriv` of util-linux, where it is there, has it die with the thread that started it
     /// even if that is killed; a guest without it ends by itself after its steps.
-    fn start(&self, initramfs: Option<&str>) -> Result<Guest, VmError> {
+    fn start(&self, initramfs: Option<&str>, disk: Option<&Path>) -> Result<Guest, VmError> {
         let program = find_program(&self.qemu).ok_or_else(|| VmError::ToolMissing {
             program: self.qemu.display().to_string(),
             why: "is not in PATH".into(),
@@ -159,7 +165,7 @@ impl Machine {
             }
             None => Command::new(&program),
         };
-        command.args(self.arguments(initramfs)).env("LC_ALL", "C");
+        command.args(self.arguments(initramfs, disk)).env("LC_ALL", "C");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(VmError::io(&program))?;
         let (sender, events) = mpsc::sync_channel(QUEUE);
@@ -350,7 +356,7 @@ mod tests {
     #[test]
     fn the_machine_is_described_in_full() {
         let machine = Machine { options: "quiet".into(), ..Machine::new(Path::new("/boot/vmlinuz")) };
-        let line = machine.arguments(Some("/proc/1/fd/3")).join(" ");
+        let line = machine.arguments(Some("/proc/1/fd/3"), Some(Path::new("/a,b.qcow2"))).join(" ");
         for part in [
             "-accel tcg,thread=single",
             "-m 512M",
@@ -358,6 +364,7 @@ mod tests {
             "-kernel /boot/vmlinuz",
             "-initrd /proc/1/fd/3",
             "-no-reboot",
+            "-drive file=/a,,b.qcow2,if=virtio,format=qcow2",
         ] {
             assert!(line.contains(part), "{line}");
         }
@@ -367,14 +374,14 @@ mod tests {
     #[test]
     fn a_missing_qemu_is_told_with_its_package() {
         let machine = Machine { qemu: "kmend-no-such-qemu".into(), ..Machine::new(Path::new("x")) };
-        let error = machine.run(b"", Protocol::new("n", vec![]), true).err().unwrap();
+        let error = machine.run(b"", None, Protocol::new("n", vec![]), true).err().unwrap();
         assert!(error.to_string().contains("package qemu-system-x86"), "{error}");
     }
 
     #[test]
     fn a_qemu_that_does_not_start_the_guest_is_told_with_its_words() {
         let machine = Machine { qemu: "/bin/false".into(), ..Machine::new(Path::new("x")) };
-        let error = machine.run(b"", Protocol::new("n", vec![]), true).err().unwrap();
+        let error = machine.run(b"", None, Protocol::new("n", vec![]), true).err().unwrap();
         assert!(matches!(error, VmError::Boot { .. }), "{error}");
     }
 }

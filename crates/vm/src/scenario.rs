@@ -1,12 +1,13 @@
 //! A guest with things in it, and what happens there.
 
 use crate::console::Fault;
+use crate::disk::Disk;
 use crate::error::VmError;
 use crate::initramfs::{Device, Initramfs};
 use crate::machine::{Machine, find_program};
 use crate::program::{Program, read_program};
 use crate::protocol::{Protocol, StepOutcome};
-use crate::script::{GuestStep, init_script};
+use crate::script::{GuestStep, init_script, system_script};
 use kmend_kernel::{KernelError, Module, Packing};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -93,6 +94,8 @@ pub struct Scenario {
     pub busybox: PathBuf,
     /// The `kmend` that loads and unloads livepatches in the guest; without one the guest's script does.
     pub kmend: Option<PathBuf>,
+    /// The system that runs the steps; without one busybox does, and nothing else runs.
+    pub disk: Option<Disk>,
     /// Further files.
     pub files: Vec<GuestFile>,
     /// What happens, in order.
@@ -125,6 +128,7 @@ impl Scenario {
             machine: Machine::new(image),
             busybox: "busybox".into(),
             kmend: None,
+            disk: None,
             files: Vec::new(),
             steps: Vec::new(),
             warnings: Warnings::default(),
@@ -139,7 +143,8 @@ impl Scenario {
         let initramfs = self.initramfs(&nonce)?;
         let names = self.steps.iter().map(Step::name).collect();
         let protocol = Protocol::new(&nonce, names);
-        let run = self.machine.run(&initramfs, protocol, self.warnings == Warnings::Fail)?;
+        let disk = self.disk.as_ref().map(|disk| disk.image.as_path());
+        let run = self.machine.run(&initramfs, disk, protocol, self.warnings == Warnings::Fail)?;
         if self.warnings == Warnings::Fail
             && let Some(why) = new_complaints(run.said.taint)
         {
@@ -178,8 +183,12 @@ impl Scenario {
         }
         // The guest reports a stalled transition before the machine's time is over.
         let patience = (self.machine.timeout.as_secs() * 2 / 3).max(1);
-        let script = init_script(nonce, &steps, self.kmend.is_some(), patience);
-        initramfs.add_file("/init", 0o755, script.as_bytes())?;
+        if let Some(disk) = &self.disk {
+            disk.add_to(&mut initramfs, &system_script(nonce, &steps))?;
+        } else {
+            let script = init_script(nonce, &steps, self.kmend.is_some(), patience);
+            initramfs.add_file("/init", 0o755, script.as_bytes())?;
+        }
         Ok(initramfs.finish())
     }
 }

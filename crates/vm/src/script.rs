@@ -1,4 +1,4 @@
-//! The guest's init: one script of busybox's shell.
+//! The script that runs the steps: the guest's init, or a unit of the system on its disk.
 
 use crate::initramfs::LIBRARIES;
 use std::fmt::Write;
@@ -30,8 +30,8 @@ impl GuestStep {
 /// Port of the protocol; the console has the first.
 const PROTOCOL_PORT: &str = "/dev/ttyS1";
 
-/// Mounts, says `ready`, and defines what the steps use.
-const BEGINNING: &str = r#"
+/// Mounts what a guest without a system of its own needs.
+const MOUNTS: &str = r"
 /bin/busybox mkdir -p /kmend /proc /sys /dev /tmp /run /etc /sbin /usr/bin /usr/sbin
 /bin/busybox mount -t proc proc /proc
 /bin/busybox --install -s /bin
@@ -41,6 +41,10 @@ mount -t tmpfs tmp /tmp
 mount -t debugfs debug /sys/kernel/debug
 mount -t tracefs trace /sys/kernel/tracing
 ip link set lo up
+";
+
+/// Opens the port, and defines what talks over it.
+const PORT: &str = r#"
 stty -F "$port" raw -echo 115200
 exec 3> "$port"
 say() { echo "$marker $*" >&3; }
@@ -49,7 +53,7 @@ finish() {
     say "outcome $1 $(taint)"
     exec 3>&-
     sync
-    poweroff -f
+    $power_off
     sleep 60
 }
 # HOW NUMBER COMMAND...: runs a command and hands its output over.
@@ -66,6 +70,10 @@ take() {
     rm /kmend/out.$number
     return $status
 }
+"#;
+
+/// Loads and unloads livepatches where there is no kmend.
+const LIVEPATCHES: &str = r#"
 transition_over() { [ "$(cat "/sys/kernel/livepatch/$1/transition" 2>&1)" = 0 ]; }
 patch_gone() { [ ! -e "/sys/kernel/livepatch/$1" ]; }
 pinned() { [ "$(cat "/sys/module/$1/parameters/pinned" 2>&1)" = Y ]; }
@@ -103,6 +111,10 @@ unload_livepatch() {
     # What a livepatch wrote into the kernel may lead to it: then it stays in memory.
     pinned "$1" || { await module_free "$1" && rmmod "$1"; }
 }
+"#;
+
+/// The steps can begin.
+const READY: &str = r#"
 read -r release < /proc/sys/kernel/osrelease
 say "ready $(taint) $release"
 cd /
@@ -113,8 +125,25 @@ cd /
 pub(crate) fn init_script(nonce: &str, steps: &[GuestStep], kmend: bool, patience: u64) -> String {
     let mut script = format!(
         "#!/bin/sh\nexport PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/ LD_LIBRARY_PATH=/{LIBRARIES}\n\
-         marker=KMEND-{nonce}\nport={PROTOCOL_PORT}\npatience={patience}\n{BEGINNING}"
+         marker=KMEND-{nonce}\nport={PROTOCOL_PORT}\npatience={patience}\npower_off='poweroff -f'\n\
+         {MOUNTS}{PORT}{LIVEPATCHES}{READY}"
     );
+    add_steps(&mut script, steps, kmend);
+    script
+}
+
+/// The script for a system that is up, which is shut down in order after the last step. Its shell and programs are those of
+/// the system, and livepatches are loaded by its kmend.
+pub(crate) fn system_script(nonce: &str, steps: &[GuestStep]) -> String {
+    let mut script = format!(
+        "#!/bin/sh\nexport PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8\n\
+         marker=KMEND-{nonce}\nport={PROTOCOL_PORT}\npower_off='systemctl poweroff'\n{PORT}{READY}"
+    );
+    add_steps(&mut script, steps, true);
+    script
+}
+
+fn add_steps(script: &mut String, steps: &[GuestStep], kmend: bool) {
     for (number, step) in steps.iter().enumerate() {
         let command = command(step, kmend);
         let how = if matches!(step, GuestStep::Fetch { .. }) { "packed" } else { "out" };
@@ -123,7 +152,6 @@ pub(crate) fn init_script(nonce: &str, steps: &[GuestStep], kmend: bool, patienc
         let _ = writeln!(script, "take {how} {number} {command}{otherwise}");
     }
     script.push_str("finish done\n");
-    script
 }
 
 fn command(step: &GuestStep, kmend: bool) -> String {
@@ -176,8 +204,11 @@ mod tests {
     }
 
     #[test]
-    fn a_shell_accepts_the_script() {
-        let output = Command::new("sh").args(["-n", "-c", &example(false)]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fn a_shell_accepts_the_scripts() {
+        let run = [GuestStep::Run { script: "/kmend/steps/0".into() }];
+        for script in [example(false), system_script("abc", &run)] {
+            let output = Command::new("sh").args(["-n", "-c", &script]).output().unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
     }
 }
