@@ -115,3 +115,53 @@ fn what_is_no_module_is_said_to_be_none() {
     place.compile("frob.ko", module, &[]);
     place.kmend(&["inspect", "frob.ko"]).expect(2, &[""], &["refused[KM0702]", "frob is no livepatch"]);
 }
+
+#[test]
+fn every_command_has_a_page_and_shells_accept_the_completions() {
+    let place = Place::new();
+    place.kmend(&["generate", "out"]).expect(0, &["out/man\nout/completions\n"], &[""]);
+    for (page, example) in [
+        ("kmend.1", "kmend kernel fetch"),
+        ("kmend-load.1", "kmend load"),
+        ("kmend-kernel-fetch.1", "kmend kernel fetch"),
+    ] {
+        let text = std::fs::read_to_string(place.path("out/man").join(page)).unwrap();
+        assert!(text.contains(".SH NAME") && text.contains(example), "{page}: {text}");
+    }
+    let pages = std::fs::read_dir(place.path("out/man")).unwrap();
+    let hidden = pages.flatten().find(|page| page.file_name() == "kmend-generate.1");
+    assert!(hidden.is_none(), "it is for those who package kmend");
+    place
+        .shell("bash -n out/completions/kmend.bash && . out/completions/kmend.bash && complete -p kmend")
+        .expect(0, &["_kmend"], &[""]);
+    for file in ["_kmend", "kmend.fish"] {
+        let text = std::fs::read_to_string(place.path("out/completions").join(file)).unwrap();
+        assert!(text.contains("unload") && text.contains("doctor"), "{file}");
+    }
+    place.kmend(&["generate", "/dev/null/x"]).expect(1, &[""], &["error[KM0002]"]);
+}
+
+#[test]
+fn the_doctor_tells_what_is_missing_and_makes_nothing() {
+    let place = Place::new();
+    let ended = place.kmend(&["doctor", "--for", "build", "--json"]);
+    let diagnosis = ended.json();
+    let group = &diagnosis["groups"][0];
+    assert_eq!((&group["purpose"], &group["ready"]), (&"build".into(), &false.into()));
+    let findings = group["findings"].as_array().unwrap();
+    let kernels = findings.iter().find(|finding| finding["what"] == "kernels").unwrap();
+    assert_eq!((ended.code, &kernels["verdict"]), (1, &"missing".into()), "the cache is empty");
+    assert!(!place.path("cache").exists());
+    place.kmend(&["doctor", "--for", "cooking"]).expect(2, &[""], &["refused[KM0001]", "cooking"]);
+}
+
+#[test]
+fn metrics_go_to_standard_output_or_a_file_and_are_no_json() {
+    let place = Place::new();
+    place.kmend(&["status", "--prometheus"]).expect(0, &["# TYPE kmend_kernel_info gauge\n"], &[""]);
+    place.kmend(&["status", "--prometheus", "kmend.prom"]).expect(0, &[], &[""]);
+    let text = std::fs::read_to_string(place.path("kmend.prom")).unwrap();
+    assert!(text.contains("\nkmend_livepatch_rests "), "{text}");
+    place.kmend(&["status", "--prometheus", "--json"]).expect(2, &["KM0001"], &[""]);
+    place.kmend(&["status", "--prometheus", "none/kmend.prom"]).expect(1, &[""], &["error[KM0002]"]);
+}
