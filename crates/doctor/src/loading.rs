@@ -149,7 +149,7 @@ fn lockdown(kernel: &KernelStatus) -> Finding {
     match kernel.lockdown.as_deref() {
         Some("none") => Finding::ok("lockdown", "none"),
         Some(mode) => Finding::note("lockdown", format!("{mode}: the kernel takes signed modules only"))
-            .way_out("sign livepatches with a key that the kernel trusts"),
+            .way_out("sign livepatches with a key that the kernel trusts: `kmend sign`"),
         None => Finding::ok("lockdown", "none that the kernel tells of"),
     }
 }
@@ -159,7 +159,7 @@ fn signatures(kernel: &KernelStatus, configuration: Option<&Configuration>) -> F
     let what = "module signatures";
     if kernel.signatures_enforced == Some(true) {
         return Finding::note(what, "module.sig_enforce is on: the kernel takes signed modules only")
-            .way_out("sign livepatches with a key that the kernel trusts");
+            .way_out("sign livepatches with a key that the kernel trusts: `kmend sign`");
     }
     let found = match kernel.signatures_enforced {
         Some(_) => "checked, not demanded: an unsigned livepatch taints the kernel (E)",
