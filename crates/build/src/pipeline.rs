@@ -105,7 +105,14 @@ impl<'a> Pipeline<'a> {
         let (outcome, facts) = self.timed(Stage::Compile, |say| {
             thread::scope(|scope| {
                 let facts = scope.spawn(|| Facts::read(&kernel.image, &kernel.modules, &kernel.symvers));
-                let outcome = kmend_compile::patch_and_compile(target, prepared, &patches, scratch, say);
+                let outcome = kmend_compile::patch_and_compile(
+                    target,
+                    prepared,
+                    &patches,
+                    scratch,
+                    say,
+                    &types::first_look,
+                );
                 let facts = facts.join().unwrap_or_else(|_| {
                     Err(KernelError::Image("reading the image ended unexpectedly".into()))
                 });

@@ -2,7 +2,9 @@
 
 use crate::report::{Note, NoteKind};
 use crate::units::{Compared, ProvenUnit};
+use kmend_compile::CompiledUnit;
 use kmend_kernel::{Image, ImageSection, KernelError, ModuleTree};
+use kmend_object::Object;
 use kmend_refusal::{Advice, Code, Refusal, SourceLine};
 use kmend_types::{Changes, Surroundings};
 use std::collections::BTreeSet;
@@ -46,6 +48,40 @@ pub(crate) fn judge(
     let advice = verdict.advice.iter().chain(units.iter().flat_map(|unit| &unit.advice)).map(note);
     let notes: BTreeSet<Note> = advice.chain(units.iter().flat_map(|unit| unit.notes.clone())).collect();
     Judged { refusals: verdict.refusals, notes: notes.into_iter().collect() }
+}
+
+/// The structures that change already in some of the units: no other unit can make their layout a safe one. What cannot be
+/// read is told of when all are compared.
+pub(crate) fn first_look(units: &[CompiledUnit]) -> Vec<Refusal> {
+    let (mut changes, mut accepted) = (Changes::default(), BTreeSet::new());
+    for unit in units {
+        let (Ok(original), Ok(patched)) = (Object::parse(&unit.original), Object::parse(&unit.patched))
+        else {
+            continue;
+        };
+        accepted.extend(kmend_types::accepted(&patched));
+        changes.merge(kmend_types::compare(&original, &patched).unwrap_or_default());
+    }
+    let mut refusals = changes.judge(&accepted, &Unknown).refusals;
+    refusals.retain(|refusal| matches!(refusal.code, Code::ChangedStructure | Code::GrownStructure));
+    refusals
+}
+
+/// A kernel of which nothing is known yet: only layouts are judged by it.
+struct Unknown;
+
+impl Surroundings for Unknown {
+    fn is_replaced(&self, _: &str) -> bool {
+        true
+    }
+
+    fn is_exported(&self, _: &str) -> bool {
+        false
+    }
+
+    fn callers_outside(&self, _: &str) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Drops what the differ found of a variable whose types say more.

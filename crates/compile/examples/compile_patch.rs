@@ -24,7 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         patches.push(PatchFile { bytes: std::fs::read(&path)?, name: path });
     }
     let start = Instant::now();
-    let outcome = patch_and_compile(&target, &prepared, &patches, &out.join("scratch"), &progress)?;
+    let outcome =
+        patch_and_compile(&target, &prepared, &patches, &out.join("scratch"), &progress, &|_| Vec::new())?;
     eprintln!("compiled in {:.2?}", start.elapsed());
     for note in &outcome.notes {
         eprintln!("note: {note:?}");

@@ -95,7 +95,17 @@ pub struct Outcome {
     pub(crate) work: TempDir,
 }
 
+/// Looks at some of the units: reasons to decline that hold whatever the others are.
+pub type Look<'a> = &'a (dyn Fn(&[CompiledUnit]) -> Vec<Refusal> + Sync);
+
+/// Of how many units that a header reaches some are looked at before the others are compiled, and how many.
+const MANY: usize = 64;
+const FIRST: usize = 16;
+
 /// Applies `patches` in their order and compiles every unit they reach, original and patched.
+///
+/// Where a header reaches many units, `look` sees the first of them, and those whose sources are patched: a structure that
+/// changes there needs no further proof from hundreds.
 ///
 /// `scratch` is a folder for temporary files; nothing is left in it when the outcome is gone. All reasons to decline are found, not
 /// the first: all hunks that do not apply, or, when all do, all units that do not compile.
@@ -105,6 +115,7 @@ pub fn patch_and_compile(
     patches: &[PatchFile],
     scratch: &Path,
     progress: Progress<'_>,
+    look: Look<'_>,
 ) -> Result<Outcome, Failure> {
     let mut edits = edit(patches, &|path| read_file(&prepared.tree, path))
         .map_err(|source| CompileError::Io { doing: "read", path: prepared.tree.clone(), source })?;
@@ -150,7 +161,17 @@ pub fn patch_and_compile(
         return Err(Failure::Refused { refusals });
     }
     let compile = Compile { target, prepared, edits: &edits, shadow: &shadow, work: work.path() };
-    let units = compile.all(&units, &more, progress)?;
+    let first = if more.len() > MANY { FIRST } else { more.len() };
+    let (first, rest) = more.split_at(first);
+    let mut units = compile.all(&units, first, progress)?;
+    if !rest.is_empty() {
+        let refusals = look(&units);
+        if !refusals.is_empty() {
+            return Err(Failure::Refused { refusals: not_looked_at(refusals, rest.len()) });
+        }
+        units.extend(compile.all(&[], rest, progress)?);
+        units.sort_by(|a, b| (&a.unit.source, &a.unit.object).cmp(&(&b.unit.source, &b.unit.object)));
+    }
     let (touched, touched_start) = touched_by(&edits);
     let absent = absent.into_iter().map(|path| Note { file: Some(path), text: NOT_BUILT.to_owned() });
     let notes = edits.notes.iter().cloned().chain(notes).chain(absent).chain(elsewhere).collect();
@@ -165,6 +186,16 @@ pub fn patch_and_compile(
         shadow,
         work,
     })
+}
+
+/// Says with the first refusal that it is not for certain all.
+fn not_looked_at(mut refusals: Vec<Refusal>, units: usize) -> Vec<Refusal> {
+    if let Some(first) = refusals.first_mut() {
+        first
+            .details
+            .push(format!("{units} more units that a patched header reaches were not compiled for this"));
+    }
+    refusals
 }
 
 /// [`Outcome::touched`] and [`Outcome::touched_start`].

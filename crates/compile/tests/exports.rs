@@ -38,7 +38,9 @@ fn kernel() -> Kernel {
 fn compare(kernel: &Kernel, hunk: &str, shipped: Option<u32>) -> Exports {
     let prepared = prepare(&kernel.target, &|_| ()).unwrap();
     let patches = [patch("fs/main.c", hunk)];
-    let outcome = patch_and_compile(&kernel.target, &prepared, &patches, &kernel.scratch(), &|_| ()).unwrap();
+    let outcome =
+        patch_and_compile(&kernel.target, &prepared, &patches, &kernel.scratch(), &|_| (), &|_| Vec::new())
+            .unwrap();
     let shipped = BTreeMap::from([("count".to_owned(), shipped)]);
     outcome.compare_exports(&kernel.target, &prepared, &outcome.units[0].unit, &shipped).unwrap()
 }

@@ -9,7 +9,7 @@ use support::{Kernel, patch, write};
 
 fn build(kernel: &Kernel, patches: &[PatchFile]) -> Result<Outcome, Failure> {
     let prepared = prepare(&kernel.target, &|_| ())?;
-    patch_and_compile(&kernel.target, &prepared, patches, &kernel.scratch(), &|_| ())
+    patch_and_compile(&kernel.target, &prepared, patches, &kernel.scratch(), &|_| (), &|_| Vec::new())
 }
 
 fn refused(kernel: &Kernel, patches: &[PatchFile]) -> Vec<Refusal> {

@@ -81,8 +81,14 @@ impl Subject {
     fn compile(&self, patch: &PatchFile) -> Result<Vec<Pair>> {
         let scratch = self.cache.scratch()?;
         let patches = std::slice::from_ref(patch);
-        let outcome =
-            kmend_compile::patch_and_compile(&self.target, &self.prepared, patches, scratch.path(), &|_| {});
+        let outcome = kmend_compile::patch_and_compile(
+            &self.target,
+            &self.prepared,
+            patches,
+            scratch.path(),
+            &|_| {},
+            &|_| Vec::new(),
+        );
         let outcome = outcome.map_err(declined)?;
         ensure!(!outcome.units.is_empty(), "no unit is compiled");
         let pair = |unit: CompiledUnit| {
