@@ -12,7 +12,7 @@ kmend takes a source patch, works out which functions it changes in a kernel, bu
 just those functions, proves the module in a virtual machine, and loads it without a reboot. It compiles only \
 what the patch reaches, and trusts nothing but a kernel image that equals what it compiled.
 
-Only what changes or looks into the running kernel needs root: load, unload and the like. Kernels are kept in $KMEND_CACHE, else $XDG_CACHE_HOME/kmend, else \
+Only what changes or looks into the running kernel needs root: load, unload, install and the like. Kernels are kept in $KMEND_CACHE, else $XDG_CACHE_HOME/kmend, else \
 ~/.cache/kmend.";
 
 const EPILOG: &str = "\
@@ -22,6 +22,7 @@ From a patch to a mended kernel:
   kmend doctor                              what this machine lacks
   kmend load livepatch-fix.ko               as root, on a machine that runs that kernel
   kmend list                                what is loaded
+  kmend install livepatch-fix.ko            at every boot of that kernel from now on
   kmend unload livepatch_fix                back to the kernel as it was
 
 Results go to standard output, progress and reasons to standard error. Every reason has a code, such as KM0401, that \
@@ -60,6 +61,12 @@ pub(crate) enum Command {
     Signal(commands::signal::SendSignal),
     Force(commands::force::Force),
     Doctor(commands::doctor::Doctor),
+    Install(commands::install::Install),
+    Uninstall(commands::uninstall::Uninstall),
+    Release(commands::uninstall::Release),
+    History(commands::history::ShowHistory),
+    #[command(hide = true)]
+    Boot(commands::boot::BootSet),
     #[command(subcommand)]
     Kernel(commands::kernel::Kernel),
     #[command(hide = true)]

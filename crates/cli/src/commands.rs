@@ -1,6 +1,7 @@
 //! One file a command: its arguments, the call, and how the result looks.
 
 pub(crate) mod blocking;
+pub(crate) mod boot;
 pub(crate) mod build;
 pub(crate) mod change;
 pub(crate) mod diff;
@@ -8,7 +9,9 @@ pub(crate) mod doctor;
 pub(crate) mod enable;
 pub(crate) mod force;
 pub(crate) mod generate;
+pub(crate) mod history;
 pub(crate) mod inspect;
+pub(crate) mod install;
 pub(crate) mod kernel;
 pub(crate) mod list;
 pub(crate) mod load;
@@ -16,6 +19,7 @@ pub(crate) mod prove;
 pub(crate) mod sign;
 pub(crate) mod signal;
 pub(crate) mod status;
+pub(crate) mod uninstall;
 pub(crate) mod unload;
 pub(crate) mod verify;
 pub(crate) mod wait;
@@ -70,6 +74,11 @@ fn run_it(command: Command, output: &mut Output) -> Result<End, Failure> {
         Command::Blocking(blocking) => blocking.run(output),
         Command::List(_) => list::List::run(output),
         Command::Doctor(doctor) => doctor.run(output),
+        Command::Install(install) => install.run(output),
+        Command::Uninstall(uninstall) => uninstall.run(output),
+        Command::Release(release) => release.run(output),
+        Command::History(history) => history.run(output),
+        Command::Boot(boot) => boot.run(output),
         Command::Kernel(kernel) => kernel.run(output),
         Command::Generate(generate) => generate.run(output),
     }

@@ -74,6 +74,13 @@ impl Failure {
         Failure::refused(errors.iter().map(|error| refusal(subject, error)).collect())
     }
 
+    /// Errors of a stage, each about a thing of its own.
+    pub(crate) fn many<'a, E: Coded + Display + 'a>(
+        errors: impl Iterator<Item = (String, &'a E)>,
+    ) -> Failure {
+        Failure::refused(errors.map(|(subject, error)| refusal(subject, error)).collect())
+    }
+
     /// Adds the reasons of another failure.
     pub(crate) fn and(mut self, other: Failure) -> Failure {
         self.reasons.extend(other.reasons);

@@ -64,6 +64,14 @@ fn names_with_slashes_are_refused() {
     let place = Place::new();
     place.kmend(&["build", "x.patch", "--name", "../x"]).expect(2, &[""], &["KM0001", "'../x'"]);
     place.kmend(&["unload", "a/b"]).expect(2, &[""], &["KM0001", "'a/b'"]);
+    place.kmend(&["uninstall", "../x"]).expect(2, &[""], &["KM0001", "'../x'"]);
+    place.kmend(&["uninstall", "x", "--kernel", "../x", "--dry-run"]).expect(
+        3,
+        &[""],
+        &["KM0736", "for ../x"],
+    );
+    place.kmend(&["release", "a\nb"]).expect(2, &[""], &["KM0001"]);
+    place.kmend(&["history", "a/b"]).expect(2, &[""], &["KM0001", "'a/b'"]);
     place.kmend(&["kernel", "remove", "../x"]).expect(2, &[""], &["KM0001", "`../x`"]);
     place.kmend(&["kernel", "fetch", "debian:../x"]).expect(2, &[""], &["KM0001", "`debian:../x`"]);
     place.write("x.patch", "").kmend(&["build", "x.patch", "--kernel", "a/b"]).expect(2, &[""], &["KM0001"]);
@@ -102,6 +110,7 @@ fn files_that_are_not_there_are_errors_with_their_paths() {
     place.kmend(&["inspect", "none.ko"]).expect(1, &[""], &["error[KM0002]", "none.ko"]);
     place.kmend(&["prove", "none.ko"]).expect(1, &[""], &["error[KM0002]", "none.ko"]);
     place.kmend(&["load", "none.ko"]).expect(1, &[""], &["error[KM0002]", "none.ko"]);
+    place.kmend(&["install", "none.ko"]).expect(1, &[""], &["error[KM0002]", "none.ko"]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use crate::system::{System, check_name};
 use kmend_inspect::Inspection;
 use kmend_kernel::{Module, Packing};
 use kmend_sign::CertificateFacts;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -21,6 +22,8 @@ pub struct Candidate {
     pub path: PathBuf,
     /// What the module says of itself.
     pub module: Inspection,
+    /// The SHA-256 of the file's bytes, in hexadecimal.
+    pub sha256: String,
     /// The trusted certificate by which its signature is valid; `None` if this machine trusts nobody in particular.
     pub signed_by: Option<CertificateFacts>,
     /// What was checked, and is loaded.
@@ -34,6 +37,29 @@ type Target = (String, String, u64);
 type Owners = BTreeMap<Target, String>;
 
 impl Candidate {
+    /// Opens a module's file and reads what it says of itself. The kernel that runs is not asked.
+    pub fn open(path: &Path) -> Result<Candidate, Vec<LiveError>> {
+        let io = |source| vec![LiveError::Io { path: path.to_owned(), source }];
+        let no_livepatch = |why| vec![LiveError::NotALivepatch { what: path.display().to_string(), why }];
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(io)?;
+        file.take(LARGEST_MODULE).read_to_end(&mut bytes).map_err(io)?;
+        if Packing::detect(&bytes).is_some() {
+            return Err(no_livepatch("it is packed; unpack it first"));
+        }
+        let module = Module::parse(&bytes).map_err(|error| vec![error.into()])?;
+        let module = kmend_inspect::read(path, &module)
+            .map_err(|_| no_livepatch("it is a module, but its .modinfo does not say `livepatch=Y`"))?;
+        check_name(&module.name).map_err(|error| vec![error])?;
+        let sha256 = hex::encode(Sha256::digest(&bytes));
+        Ok(Candidate { path: path.to_owned(), module, sha256, signed_by: None, bytes })
+    }
+
+    /// What was read of the file, which is what is loaded.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Checks that the module was built to take the place of those that are loaded.
     pub fn require_replace(&self) -> Result<(), LiveError> {
         let why = match self.module.replace {
@@ -56,12 +82,9 @@ impl System {
         let mut owners = owners(&patches);
         let mut names: Vec<String> = Vec::new();
         let mut check = |path: &PathBuf| {
-            let mut candidate = open(path)?;
+            let mut candidate = Candidate::open(path)?;
             let mut errors = self.misfits(&candidate.module);
-            match self.vouched(&candidate.module.name, &candidate.bytes) {
-                Ok(certificate) => candidate.signed_by = certificate,
-                Err(error) => errors.push(error.into()),
-            }
+            errors.extend(self.vouch(&mut candidate).err());
             errors.extend(no_room(&candidate.module, &patches, &owners));
             if names.contains(&candidate.module.name) {
                 errors.push(LiveError::AlreadyLoaded(candidate.module.name.clone()));
@@ -80,9 +103,15 @@ impl System {
         paths.iter().map(&mut check).collect()
     }
 
+    /// Checks that somebody vouches for a livepatch, if this machine trusts certificates.
+    pub fn vouch(&self, candidate: &mut Candidate) -> Result<(), LiveError> {
+        candidate.signed_by = self.vouched(&candidate.module.name, &candidate.bytes)?;
+        Ok(())
+    }
+
     /// Why a livepatch cannot be loaded where the kernel shows none.
     fn without_livepatches(&self, path: &Path) -> Result<Candidate, Vec<LiveError>> {
-        let candidate = open(path)?;
+        let candidate = Candidate::open(path)?;
         self.patches().map_err(|error| vec![error])?;
         Ok(candidate)
     }
@@ -122,23 +151,6 @@ impl System {
     }
 }
 
-/// Opens a module's file and reads what it says of itself.
-fn open(path: &Path) -> Result<Candidate, Vec<LiveError>> {
-    let io = |source| vec![LiveError::Io { path: path.to_owned(), source }];
-    let no_livepatch = |why| vec![LiveError::NotALivepatch { what: path.display().to_string(), why }];
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(io)?;
-    file.take(LARGEST_MODULE).read_to_end(&mut bytes).map_err(io)?;
-    if Packing::detect(&bytes).is_some() {
-        return Err(no_livepatch("it is packed; unpack it first"));
-    }
-    let module = Module::parse(&bytes).map_err(|error| vec![error.into()])?;
-    let module = kmend_inspect::read(path, &module)
-        .map_err(|_| no_livepatch("it is a module, but its .modinfo does not say `livepatch=Y`"))?;
-    check_name(&module.name).map_err(|error| vec![error])?;
-    Ok(Candidate { path: path.to_owned(), module, signed_by: None, bytes })
-}
-
 /// Why a livepatch cannot be loaded beside those that are there.
 fn no_room(module: &Inspection, patches: &[LoadedPatch], owners: &Owners) -> Vec<LiveError> {
     let name = &module.name;
@@ -149,8 +161,27 @@ fn no_room(module: &Inspection, patches: &[LoadedPatch], owners: &Owners) -> Vec
     if let Some(other) = patches.iter().find(|patch| patch.transition) {
         errors.push(LiveError::TransitionBusy { name: name.clone(), other: other.name.clone() });
     }
+    errors.extend(conflicts(module, owners));
+    errors
+}
+
+/// What each of several livepatches would undo of those before it, if they were loaded in this order.
+pub fn conflicts_in_order(modules: &[Inspection]) -> Vec<LiveError> {
+    let (mut owners, mut errors) = (Owners::new(), Vec::new());
+    for module in modules {
+        errors.extend(conflicts(module, &owners));
+        if module.replace == Some(true) {
+            owners.clear();
+        }
+        owners.extend(targets(module).map(|target| (target, module.name.clone())));
+    }
+    errors
+}
+
+/// What a livepatch would undo of others, by which of them patches a function now.
+fn conflicts(module: &Inspection, owners: &Owners) -> Vec<LiveError> {
     if module.replace == Some(true) {
-        return errors;
+        return Vec::new();
     }
     let mut conflicts: BTreeMap<&String, Vec<String>> = BTreeMap::new();
     for target in targets(module) {
@@ -158,12 +189,11 @@ fn no_room(module: &Inspection, patches: &[LoadedPatch], owners: &Owners) -> Vec
             conflicts.entry(owner).or_default().push(target.1);
         }
     }
-    errors.extend(conflicts.into_iter().map(|(other, functions)| LiveError::Conflict {
-        name: name.clone(),
-        other: other.clone(),
-        functions,
-    }));
-    errors
+    let conflict = |(other, functions): (&String, _)| {
+        let (name, other) = (module.name.clone(), other.clone());
+        LiveError::Conflict { name, other, functions }
+    };
+    conflicts.into_iter().map(conflict).collect()
 }
 
 /// The functions that a module patches. A position of 0 says that the name is the only one, which sysfs shows as 1

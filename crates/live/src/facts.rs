@@ -3,8 +3,26 @@
 use crate::system::{LARGEST, System, read};
 use std::fs::File;
 use std::io::Read;
+use std::time::Duration;
 
 impl System {
+    /// A name for the time since the machine was started, which no other such time has; `None` where the kernel tells none.
+    pub fn boot_id(&self) -> Option<String> {
+        let id = read(&self.path("proc/sys/kernel/random/boot_id")).ok()?;
+        Some(id).filter(|id| !id.is_empty())
+    }
+
+    /// How long ago that was, with the time that the machine slept.
+    pub fn uptime(&self) -> Option<Duration> {
+        let seconds = read(&self.path("proc/uptime")).ok()?.split(' ').next()?.parse().ok()?;
+        Duration::try_from_secs_f64(seconds).ok()
+    }
+
+    /// Whether the kernel was started with this word on its command line.
+    pub fn was_started_with(&self, word: &str) -> bool {
+        read(&self.path("proc/cmdline")).is_ok_and(|line| line.split_whitespace().any(|other| other == word))
+    }
+
     /// The build id of the kernel that runs, in hexadecimal (/sys/kernel/notes); `None` if it has none.
     pub(crate) fn build_id(&self) -> Option<String> {
         let mut notes = Vec::new();

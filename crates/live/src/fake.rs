@@ -1,4 +1,4 @@
-//! A tree that looks like /sys and /proc, and a kernel that changes it, for the tests.
+//! A tree that looks like /sys and /proc, and a kernel that changes it, for the tests of this crate and of those above.
 
 use crate::modules::ModuleCalls;
 use crate::system::System;
@@ -14,10 +14,10 @@ use std::rc::Rc;
 use tempfile::TempDir;
 
 /// The release of the fake kernel.
-pub(crate) const RELEASE: &str = "6.1.0-test";
+pub const RELEASE: &str = "6.1.0-test";
 
 /// A fake system.
-pub(crate) struct Fake {
+pub struct Fake {
     root: TempDir,
     state: Rc<RefCell<State>>,
 }
@@ -31,51 +31,60 @@ struct State {
 
 impl Fake {
     /// A kernel with livepatch support and without livepatches.
-    pub(crate) fn new() -> Fake {
+    pub fn new() -> Fake {
         let fake = Fake { root: tempfile::tempdir().unwrap(), state: Rc::default() };
         fake.folder("sys/kernel/livepatch");
         fake.folder("proc");
         fake.write("proc/sys/kernel/osrelease", &format!("{RELEASE}\n"));
+        fake.write("proc/sys/kernel/random/boot_id", "5a6e6f2c-2b39-4a5e-8f0e-7f1b1d2f6f3a\n");
         fake
     }
 
-    pub(crate) fn system(&self) -> System {
+    /// The system to look at.
+    pub fn system(&self) -> System {
         let calls = FakeKernel { root: self.root.path().to_owned(), state: self.state.clone() };
         System::with_calls(self.root.path(), Box::new(calls))
     }
 
-    pub(crate) fn path(&self, below: &str) -> PathBuf {
+    /// A path below its root.
+    pub fn path(&self, below: &str) -> PathBuf {
         self.root.path().join(below)
     }
 
-    pub(crate) fn folder(&self, below: &str) {
+    /// Makes a folder.
+    pub fn folder(&self, below: &str) {
         fs::create_dir_all(self.path(below)).unwrap();
     }
 
-    pub(crate) fn write(&self, below: &str, text: &str) {
+    /// Writes a file.
+    pub fn write(&self, below: &str, text: &str) {
         write(&self.path(below), text);
     }
 
-    pub(crate) fn read(&self, below: &str) -> String {
+    /// Reads a file.
+    pub fn read(&self, below: &str) -> String {
         fs::read_to_string(self.path(below)).unwrap()
     }
 
     /// A file outside of the fake kernel's folders.
-    pub(crate) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+    pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         fs::write(&path, bytes).unwrap();
         path
     }
 
-    pub(crate) fn patch(&self, name: &str, enabled: bool, transition: bool) {
+    /// A livepatch, as sysfs shows it.
+    pub fn patch(&self, name: &str, enabled: bool, transition: bool) {
         write_patch(self.root.path(), name, enabled, transition);
     }
 
-    pub(crate) fn module(&self, name: &str, references: u32) {
+    /// A module, as sysfs shows it.
+    pub fn module(&self, name: &str, references: u32) {
         self.write(&format!("sys/module/{name}/refcnt"), &format!("{references}\n"));
     }
 
-    pub(crate) fn task(&self, pid: u32, tid: u32, comm: &str, flags: u64, patch_state: &str, stack: &str) {
+    /// A task of procfs.
+    pub fn task(&self, pid: u32, tid: u32, comm: &str, flags: u64, patch_state: &str, stack: &str) {
         let task = format!("proc/{pid}/task/{tid}");
         self.write(&format!("{task}/comm"), &format!("{comm}\n"));
         self.write(&format!("{task}/stat"), &format!("{tid} ({comm}) S 2 0 0 0 -1 {flags} 0 0\n"));
@@ -84,12 +93,12 @@ impl Fake {
     }
 
     /// From now on transitions do not end.
-    pub(crate) fn stall(&self) {
+    pub fn stall(&self) {
         self.state.borrow_mut().stalls = true;
     }
 
     /// The next transition back of this livepatch ends, as soon as `enabled` is written.
-    pub(crate) fn reverses(&self, name: &str) {
+    pub fn reverses(&self, name: &str) {
         let folder = self.path("sys/kernel/livepatch").join(name);
         std::thread::spawn(move || {
             for _ in 0..500 {
@@ -105,12 +114,12 @@ impl Fake {
     }
 
     /// From now on modules are refused.
-    pub(crate) fn refuse(&self, errno: Errno) {
+    pub fn refuse(&self, errno: Errno) {
         self.state.borrow_mut().refusal = Some(errno);
     }
 
     /// The system calls so far.
-    pub(crate) fn calls(&self) -> Vec<String> {
+    pub fn calls(&self) -> Vec<String> {
         self.state.borrow().calls.clone()
     }
 }
@@ -162,17 +171,17 @@ fn write_patch(root: &Path, name: &str, enabled: bool, transition: bool) {
 }
 
 /// Whoever waits for a transition as long as it takes.
-pub(crate) fn patient(_: &Waiting<'_>) -> Decision {
+pub fn patient(_: &Waiting<'_>) -> Decision {
     Decision::Wait
 }
 
 /// The bytes of a module.
-pub(crate) fn module(name: &str, release: &str, livepatch: bool) -> Vec<u8> {
+pub fn module(name: &str, release: &str, livepatch: bool) -> Vec<u8> {
     module_with(name, release, livepatch, "")
 }
 
 /// The same, with more in its `.modinfo`.
-pub(crate) fn module_with(name: &str, release: &str, livepatch: bool, more: &str) -> Vec<u8> {
+pub fn module_with(name: &str, release: &str, livepatch: bool, more: &str) -> Vec<u8> {
     let mut modinfo = format!("name={name}\0vermagic={release} SMP mod_unload \0{more}");
     if livepatch {
         modinfo.push_str("livepatch=Y\0");

@@ -26,7 +26,7 @@ mod transition;
 mod trust;
 mod unload;
 
-pub use candidate::Candidate;
+pub use candidate::{Candidate, conflicts_in_order};
 pub use change::{Signaller, Waited};
 pub use error::LiveError;
 pub use journal::{Event, Priority};
@@ -35,11 +35,12 @@ pub use patches::{LoadedPatch, PatchedFunction, PatchedObject, State};
 pub use status::{
     Effective, FunctionStatus, KernelStatus, NotInForce, PatchStatus, RestStatus, Since, Status,
 };
-pub use system::System;
+pub use system::{System, check_name};
 pub use taint::{Taint, TaintFlag};
 pub use tasks::Blocker;
 pub use transition::{Decision, Waiting, Watch};
 pub use unload::Rest;
 
-#[cfg(test)]
-mod fake;
+#[cfg(any(test, feature = "fake"))]
+#[allow(clippy::missing_panics_doc, clippy::new_without_default, reason = "a test ends with a panic")]
+pub mod fake;

@@ -139,7 +139,7 @@ impl System {
         let patches = if kernel.livepatch { self.patches()? } else { Vec::new() };
         let rests = self.rests(&patches)?;
         let enabled = kernel_log::enabled_at(&self.path("dev/kmsg"));
-        let uptime = self.uptime();
+        let uptime = self.uptime().map(|uptime| uptime.as_secs_f64());
         let mut livepatches = Vec::new();
         for patch in patches {
             let logged = enabled.get(&patch.name).zip(uptime).map(|(at, uptime)| uptime - at);
@@ -207,11 +207,6 @@ impl System {
             }
         }
         Ok(rests)
-    }
-
-    /// Since the boot, in seconds.
-    fn uptime(&self) -> Option<f64> {
-        read(&self.path("proc/uptime")).ok()?.split(' ').next()?.parse().ok()
     }
 }
 

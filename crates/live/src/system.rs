@@ -31,9 +31,14 @@ impl System {
         System { root: root.to_owned(), calls: Box::new(RunningKernel) }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fake"))]
     pub(crate) fn with_calls(root: &Path, calls: Box<dyn ModuleCalls>) -> System {
         System { root: root.to_owned(), calls }
+    }
+
+    /// Below which everything is read.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// A path below the root.
@@ -57,7 +62,7 @@ impl System {
     }
 
     /// `uname -r`.
-    pub(crate) fn release(&self) -> Result<String, LiveError> {
+    pub fn release(&self) -> Result<String, LiveError> {
         let path = self.path("proc/sys/kernel/osrelease");
         read(&path).map_err(|error| LiveError::at(&path, error))
     }
@@ -95,7 +100,7 @@ impl System {
 }
 
 /// Checks that a name names one module and nothing else below a folder.
-pub(crate) fn check_name(name: &str) -> Result<(), LiveError> {
+pub fn check_name(name: &str) -> Result<(), LiveError> {
     let plain = |c: char| c.is_ascii_graphic() && c != '/';
     let fine = !name.is_empty() && name.len() < NAME_LENGTH && name != "." && name != "..";
     if fine && name.chars().all(plain) {

@@ -150,6 +150,16 @@ codes! {
     NotConfirmed = "0718", Refusal, "not confirmed", "read what the command does, and give --yes if that is what you want";
     NoTransition = "0719", Nothing, "no transition is under way", "`kmend list` shows the livepatches and their states";
     NotSignalled = "0720", Refusal, "a process that cannot be moved by a signal", "`kmend blocking` shows what would free it";
+    InstalledLocked = "0730", Error, "another kmend changes what is installed", "wait until it has ended, then try again";
+    InstalledUnsafe = "0731", Refusal, "others could have changed what is installed", "see who has written there; then `chown -R root:root /var/lib/kmend` and `chmod -R go-w /var/lib/kmend`, and a folder in place of a link";
+    InstalledDamaged = "0732", Error, "the list of what is installed cannot be read", "move the file that the message names away, and install the livepatches again";
+    InstalledModuleDamaged = "0733", Error, "an installed module is not what was installed", "install it again: `kmend uninstall NAME`, then `kmend install FILE`";
+    OtherContents = "0734", Refusal, "a livepatch of this name is installed with other contents", "give --overwrite to put the new one in its place, or build it with another --name";
+    AlreadyInstalled = "0735", Nothing, "already installed", "`kmend status` shows it";
+    NotInstalled = "0736", Nothing, "not installed", "`kmend status` shows what is; --kernel names another kernel";
+    Held = "0737", Refusal, "held after a crash", "find out what the machine died of; `kmend release NAME` lets it be loaded at boot again";
+    NoCrashMemory = "0738", Error, "not loaded at boot, because a crash could not be remembered", "make /var/lib/kmend writable, then `kmend boot`";
+    NotHeld = "0739", Nothing, "not held", "`kmend status` shows what is";
 
     // 075x, 076x: signatures and manifests.
     SigningKey = "0750", Refusal, "a signing key that cannot be read", "give an RSA or ECDSA (P-256, P-384) private key in PEM";

@@ -8,6 +8,7 @@ use crate::output::Output;
 use crate::style::{GREEN, paint};
 use crate::watcher::Watcher;
 use clap::Args;
+use kmend_install::{Event, Recorder};
 use kmend_live::{LiveError, System};
 use serde::Serialize;
 use std::time::{Duration, Instant};
@@ -66,7 +67,9 @@ impl Enable {
             return would("enable", name, output);
         }
         let mut watcher = Watcher::new("enable")?;
-        let enabled = system.enable(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))?;
+        let enabled = Recorder::new(&system).record(Event::Enable, name, |system| {
+            system.enable(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))
+        })?;
         drop(watcher);
         journal::changed("enable", name, "enabled");
         output.document(&enabled, wait::text)?;
@@ -90,7 +93,9 @@ impl Disable {
         }
         let start = Instant::now();
         let mut watcher = Watcher::new("disable")?;
-        system.disable(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))?;
+        Recorder::new(&system).record(Event::Disable, name, |system| {
+            system.disable(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))
+        })?;
         drop(watcher);
         journal::changed("disable", name, "disabled");
         output.document(&Disabled { disabled: name, time: start.elapsed() }, |it| {

@@ -8,6 +8,7 @@ use crate::output::{self, Output};
 use crate::style::{RED, paint};
 use crate::watcher::Watcher;
 use clap::Args;
+use kmend_install::{Event, Recorder};
 use kmend_live::{LoadedPatch, System};
 use kmend_refusal::Code;
 
@@ -55,7 +56,9 @@ impl Force {
             return Err(Failure::new(Code::NotConfirmed, patch.name, "the transition is left as it is"));
         }
         let mut watcher = Watcher::new("force")?;
-        let waited = system.force(&patch.name, &mut |waiting| watcher.look(waiting))?;
+        let waited = Recorder::new(&system).record(Event::Force, &patch.name, |system| {
+            system.force(&patch.name, &mut |waiting| watcher.look(waiting))
+        })?;
         drop(watcher);
         journal::changed("force", &patch.name, "forced");
         output.document(&waited, wait::text)?;

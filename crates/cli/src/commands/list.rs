@@ -4,6 +4,7 @@ use crate::failure::{End, Failure};
 use crate::output::Output;
 use crate::style::{BOLD, DIM, GREEN, YELLOW, paint};
 use clap::Args;
+use kmend_install::{Overview, Place, Store};
 use kmend_live::{LoadedPatch, PatchedObject, State, System};
 use serde::Serialize;
 use std::fmt::Write;
@@ -11,7 +12,7 @@ use std::fmt::Write;
 /// List the livepatches of the running kernel
 ///
 /// Shows every livepatch that is loaded, whoever built it: its state, and the functions that it replaces by object. An
-/// object that is not loaded (a module) is patched when it is.
+/// object that is not loaded (a module) is patched when it is. Then what is installed, and whether it is loaded at boot.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct List {}
@@ -24,12 +25,18 @@ Examples:
 #[derive(Serialize)]
 struct Livepatches {
     livepatches: Vec<LoadedPatch>,
+    #[serde(flatten)]
+    overview: Overview,
 }
 
 impl List {
     pub(crate) fn run(output: &mut Output) -> Result<End, Failure> {
-        let patches = System::running().patches()?;
-        output.document(&Livepatches { livepatches: patches }, |all| text(&all.livepatches))?;
+        let system = System::running();
+        let livepatches = system.patches()?;
+        let overview = Store::of(&system).overview(&system.release()?, &livepatches);
+        output.document(&Livepatches { livepatches, overview }, |all| {
+            text(&all.livepatches) + &installed(&all.overview)
+        })?;
         Ok(End::Done)
     }
 }
@@ -48,6 +55,43 @@ fn text(patches: &[LoadedPatch]) -> String {
         }
     }
     text
+}
+
+/// What is installed, by kernel; empty if nothing is.
+pub(super) fn installed(overview: &Overview) -> String {
+    let mut text = String::new();
+    let mut release = None;
+    for place in &overview.installed {
+        if release != Some(&place.release) {
+            let other = if place.running { "" } else { ", which does not run" };
+            let _ = writeln!(text, "\n{} {}{other}", paint(BOLD, "installed for"), place.release);
+            release = Some(&place.release);
+        }
+        let _ = writeln!(text, "  {} {}", place.module.name, fate(place));
+    }
+    for why in &overview.installed_unreadable {
+        let _ = writeln!(text, "\n{} {why}", paint(YELLOW, "installed, and cannot be read:"));
+    }
+    text
+}
+
+/// What becomes of an installed livepatch at the next boot.
+fn fate(place: &Place) -> String {
+    let name = &place.module.name;
+    match (&place.module.held, &place.superseded_by) {
+        (Some(held), _) => {
+            format!(
+                "{}: {}; `kmend release {name}` lets it be loaded again",
+                paint(YELLOW, "held"),
+                held.why()
+            )
+        }
+        (None, Some(by)) => paint(DIM, format!("superseded by {by}")),
+        (None, None) if place.running && !place.loaded => {
+            format!("loaded at every boot, and {}", paint(YELLOW, "not now"))
+        }
+        (None, None) => paint(GREEN, "loaded at every boot"),
+    }
 }
 
 /// A state in its colour.

@@ -6,9 +6,10 @@ use crate::output::Output;
 use crate::style::{DIM, GREEN, paint};
 use crate::watcher::Watcher;
 use clap::Args;
+use kmend_install::{Recorder, Store};
 use kmend_live::{Candidate, LiveError, LoadOptions, Loaded, System};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Load livepatches into the running kernel, and wait until every task runs them
@@ -24,14 +25,15 @@ use std::time::Duration;
 /// asks what to do; elsewhere it leaves the transition to the kernel.
 ///
 /// A livepatch that was built to replace others (which is what `kmend build` does unless told otherwise) takes the
-/// place of all that are loaded; `kmend inspect` tells. What kmend loads is gone after the next boot.
+/// place of all that are loaded; `kmend inspect` tells. What kmend loads is gone after the next boot, unless it is
+/// installed (`kmend install`); what is installed for the running kernel can be given by its name.
 ///
 /// Needs root. Exit codes: 0 loaded, 3 it is loaded already, 2 refused, 1 failed or not over in time.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Load {
-    /// The livepatch modules that `kmend build` wrote
-    #[arg(value_name = "FILE", required = true)]
+    /// The livepatch modules that `kmend build` wrote, or names of installed ones
+    #[arg(value_name = "FILE|NAME", required = true)]
     modules: Vec<PathBuf>,
     #[command(flatten)]
     how: How,
@@ -70,7 +72,8 @@ const EXAMPLES: &str = "\
 Examples:
   kmend load livepatch-fix.ko
   kmend load livepatch-first.ko livepatch-second.ko --timeout 300
-  kmend load livepatch-fix.ko --dry-run";
+  kmend load livepatch-fix.ko --dry-run
+  kmend load livepatch_fix";
 
 const REPLACE_EXAMPLES: &str = "\
 Example:
@@ -87,6 +90,8 @@ struct Loads {
     would_load: Vec<String>,
     /// What was loaded before.
     already_loaded: Vec<String>,
+    /// What is to be known.
+    notes: Vec<String>,
 }
 
 impl Load {
@@ -97,7 +102,9 @@ impl Load {
 
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
-        let (candidates, already_loaded) = check(&system, &self.modules)?;
+        let paths: Vec<PathBuf> =
+            self.modules.iter().map(|module| file(&system, module)).collect::<Result<_, _>>()?;
+        let (candidates, already_loaded) = check(&system, &paths)?;
         load(&system, &candidates, already_loaded, &self.how, output)
     }
 }
@@ -115,6 +122,17 @@ impl Replace {
             candidate.require_replace()?;
         }
         load(&system, &candidates, already_loaded, &self.how, output)
+    }
+}
+
+/// The file that is meant: a word that is no file's name may be that of an installed livepatch.
+fn file(system: &System, module: &Path) -> Result<PathBuf, Failure> {
+    match module.to_str() {
+        Some(name) if !module.exists() && !name.contains(['/', '.']) => {
+            let name = name.replace('-', "_");
+            Ok(Store::of(system).path_of(&system.release()?, &name)?)
+        }
+        _ => Ok(module.to_owned()),
     }
 }
 
@@ -151,8 +169,9 @@ fn load(
         loads.would_load = candidates.iter().map(|candidate| candidate.module.name.clone()).collect();
     } else {
         let mut watcher = Watcher::new("load")?;
+        let mut recorder = Recorder::new(system);
         for candidate in candidates {
-            let loaded = system
+            let loaded = recorder
                 .load(candidate, how.options(), &mut |waiting| watcher.look(waiting))
                 .map_err(|error| {
                     let failure = Failure::about(candidate.path.display().to_string(), &error);
@@ -162,6 +181,7 @@ fn load(
             journal::changed("load", &loaded.name, "loaded");
             loads.loaded.push(loaded);
         }
+        loads.notes = recorder.notes();
     }
     let nothing = loads.loaded.is_empty() && loads.would_load.is_empty();
     output.document(&loads, text)?;
@@ -184,5 +204,6 @@ fn text(loads: &Loads) -> String {
             loaded.signed_by.as_ref().map(|by| format!(", signed by {}", by.subject)).unwrap_or_default();
         format!("{} {} in {:.2} s{by}\n", paint(GREEN, "loaded"), loaded.name, loaded.time.as_secs_f64())
     });
-    already.chain(would).chain(loaded).collect()
+    let notes = loads.notes.iter().map(|note| format!("{} {note}\n", paint(DIM, "note")));
+    already.chain(would).chain(loaded).chain(notes).collect()
 }

@@ -6,8 +6,10 @@ use crate::output::Output;
 use crate::style::{BOLD, DIM, GREEN, YELLOW, paint};
 use clap::Args;
 use indicatif::HumanDuration;
+use kmend_install::{Overview, Store};
 use kmend_live::{Effective, FunctionStatus, KernelStatus, LiveError, PatchStatus, Since, Status, System};
 use kmend_refusal::Code;
+use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +19,8 @@ use std::time::Duration;
 /// The kernel: release, build, what taints it, and what livepatches depend on. The livepatches: state, since when, what
 /// each fixes, and every patched function with the livepatch whose code runs. Where two livepatches patch one function and
 /// the kernel does not tell which is above (before Linux 6.14; its log may), that is said and not guessed.
+///
+/// What is installed: whether it is loaded at the next boot, and why not. NAME alone leaves out other livepatches.
 ///
 /// --effective shows what is in force: the kernel's own version, which no livepatch changes, and the fixes on top of it. A
 /// livepatch that is in transition, or of which another one overrides a function, does not count.
@@ -45,6 +49,15 @@ Examples:
   kmend status --prometheus /var/lib/prometheus/node-exporter/kmend.prom
   kmend status --effective --json | jq -e '.fixes | index(\"CVE-2026-1234\")'";
 
+/// The running system, and what is installed.
+#[derive(Serialize)]
+struct Standing {
+    #[serde(flatten)]
+    status: Status,
+    #[serde(flatten)]
+    overview: Overview,
+}
+
 impl ShowStatus {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
@@ -59,15 +72,20 @@ impl ShowStatus {
             output.document(&status.effective(), effective)?;
             return Ok(End::Done);
         }
+        let loaded: Vec<_> = status.livepatches.iter().map(|patch| patch.patch.clone()).collect();
+        let mut overview = Store::of(&system).overview(&status.kernel.release, &loaded);
         if let Some(name) = &self.name {
             status.livepatches.retain(|patch| patch.patch.name == *name);
+            overview.installed.retain(|place| place.module.name == *name);
             status.rests.retain(|rest| rest.name == *name);
             status.functions.retain(|function| function.livepatches.contains(name));
-            if status.livepatches.is_empty() && status.rests.is_empty() {
+            if status.livepatches.is_empty() && status.rests.is_empty() && overview.installed.is_empty() {
                 return Err(LiveError::NotLoaded(name.clone()).into());
             }
         }
-        output.document(&status, text)?;
+        output.document(&Standing { status, overview }, |all| {
+            text(&all.status) + &list::installed(&all.overview)
+        })?;
         Ok(End::Done)
     }
 }

@@ -4,9 +4,10 @@ use super::change::{Change, would};
 use crate::failure::{End, Failure};
 use crate::journal;
 use crate::output::Output;
-use crate::style::{GREEN, paint};
+use crate::style::{DIM, GREEN, paint};
 use crate::watcher::Watcher;
 use clap::Args;
+use kmend_install::{Event, Recorder};
 use kmend_live::{Rest, System};
 use serde::Serialize;
 
@@ -29,10 +30,12 @@ Example:
   kmend unload livepatch_fix";
 
 #[derive(Serialize)]
-struct Unloaded<'a> {
+struct Done<'a> {
     unloaded: &'a str,
     /// What stays in memory.
     rest: Rest,
+    /// What is to be known.
+    notes: Vec<String>,
 }
 
 impl Unload {
@@ -48,22 +51,29 @@ impl Unload {
             return would("unload", name, output);
         }
         let mut watcher = Watcher::new("unload")?;
-        let rest = system.unload(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))?;
+        let mut recorder = Recorder::new(&system);
+        let rest = recorder.record(Event::Unload, name, |system| {
+            system.unload(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))
+        })?;
         drop(watcher);
         let done = match rest {
             Rest::Nothing => "unloaded",
             Rest::Module => "disabled; its module stays in memory",
         };
         journal::changed("unload", name, done);
-        let text = |it: &Unloaded<'_>| match it.rest {
-            Rest::Nothing => format!("{} {}\n", paint(GREEN, "unloaded"), it.unloaded),
-            Rest::Module => format!(
-                "{} {}: its code stays in memory, because pointers to it were in the kernel's data\n",
-                paint(GREEN, "disabled"),
-                it.unloaded
-            ),
+        let notes = recorder.notes();
+        let text = |it: &Done<'_>| {
+            let done = match it.rest {
+                Rest::Nothing => format!("{} {}\n", paint(GREEN, "unloaded"), it.unloaded),
+                Rest::Module => format!(
+                    "{} {}: its code stays in memory, because pointers to it were in the kernel's data\n",
+                    paint(GREEN, "disabled"),
+                    it.unloaded
+                ),
+            };
+            it.notes.iter().fold(done, |text, note| format!("{text}{} {note}\n", paint(DIM, "note")))
         };
-        output.document(&Unloaded { unloaded: name, rest }, text)?;
+        output.document(&Done { unloaded: name, rest, notes }, text)?;
         Ok(End::Done)
     }
 }

@@ -140,4 +140,15 @@ fn a_function_that_a_loaded_livepatch_owns_is_a_conflict_unless_it_is_replaced()
     assert_eq!(found[0].to_string(), "livepatch_y would undo what first does to a");
     assert!(conflicts(vec![function("b", 1)], false).is_empty(), "another function of that name");
     assert!(conflicts(vec![function("a", 0)], true).is_empty());
+
+    module.replace = Some(false);
+    let again = kmend_inspect::Inspection { name: "again".into(), ..module.clone() };
+    let all = kmend_inspect::Inspection { name: "all".into(), replace: Some(true), ..module.clone() };
+    let found = conflicts_in_order(&[module.clone(), again.clone()]);
+    assert_eq!(found[0].to_string(), "again would undo what livepatch_y does to a");
+    assert!(conflicts_in_order(&[module.clone(), all.clone()]).is_empty());
+    assert_eq!(
+        conflicts_in_order(&[module, all, again])[0].to_string(),
+        "again would undo what all does to a"
+    );
 }

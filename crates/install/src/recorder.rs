@@ -1,0 +1,155 @@
+//! What is done to the running system, remembered.
+
+use crate::crash::Crash;
+use crate::error::InstallError;
+use crate::history::{self, Event, Record};
+use crate::store::{Locked, Store};
+use kmend_live::{Candidate, LiveError, LoadOptions, Loaded, System, Watch};
+use kmend_refusal::{Code, Coded};
+
+/// Remembers what is done to a system. What cannot be remembered is done all the same, and told.
+pub struct Recorder<'a> {
+    system: &'a System,
+    store: Store,
+    notes: Vec<String>,
+}
+
+impl<'a> Recorder<'a> {
+    /// Remembers in the system's own folder.
+    pub fn new(system: &'a System) -> Recorder<'a> {
+        Recorder { system, store: Store::of(system), notes: Vec::new() }
+    }
+
+    /// Loads a livepatch by hand.
+    pub fn load(
+        &mut self,
+        candidate: &Candidate,
+        options: LoadOptions,
+        watch: &mut Watch<'_>,
+    ) -> Result<Loaded, LiveError> {
+        let system = self.system;
+        self.remember(|locked| Crash::begin(locked, system, candidate));
+        let result = system.load(candidate, options, watch);
+        self.remember(|locked| loaded(locked, system, Event::Load, candidate, &result));
+        result
+    }
+
+    /// Does something to a livepatch.
+    pub fn record<T>(
+        &mut self,
+        event: Event,
+        name: &str,
+        act: impl FnOnce(&System) -> Result<T, LiveError>,
+    ) -> Result<T, LiveError> {
+        let system = self.system;
+        let result = act(system);
+        self.remember(|locked| {
+            if result.is_ok() && matches!(event, Event::Unload | Event::Disable) {
+                Crash::forget(locked, |load, _| load == name, system)?;
+            }
+            keep(locked, system, Record::of(event, name, &result))
+        });
+        result
+    }
+
+    /// What could not be remembered.
+    pub fn notes(self) -> Vec<String> {
+        self.notes
+    }
+
+    fn remember(&mut self, write: impl FnOnce(&Locked) -> Result<(), InstallError>) {
+        if let Err(error) = self.store.lock_judged(self.system).and_then(|locked| write(&locked)) {
+            let note = format!("this is not remembered: {error}");
+            if !self.notes.contains(&note) {
+                self.notes.push(note);
+            }
+        }
+    }
+}
+
+/// Remembers how a load ended. One that the kernel still has to end stays in the crash memory until then.
+pub(crate) fn loaded(
+    locked: &Locked,
+    system: &System,
+    event: Event,
+    candidate: &Candidate,
+    result: &Result<Loaded, LiveError>,
+) -> Result<(), InstallError> {
+    let name = &candidate.module.name;
+    match result.as_ref().map_err(Coded::code) {
+        Ok(_) | Err(Code::AlreadyLoaded) => Crash::finish(locked, system, name)?,
+        Err(Code::TransitionStalled | Code::Interrupted) => {}
+        Err(_) => {
+            Crash::forget(locked, |load, _| load == name, system)?;
+        }
+    }
+    let mut record = Record::of(event, name, result);
+    record.sha256 = Some(candidate.sha256.clone());
+    keep(locked, system, record)
+}
+
+fn keep(locked: &Locked, system: &System, mut record: Record) -> Result<(), InstallError> {
+    record.boot = system.boot_id();
+    record.release = system.release().ok();
+    history::append(locked, &record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Outcome;
+    use kmend_live::fake::{Fake, RELEASE, module, patient};
+    use std::time::Duration;
+
+    const NOW: LoadOptions =
+        LoadOptions { timeout: Duration::ZERO, reverse: false, way_back: Duration::ZERO };
+
+    fn load(fake: &Fake) -> (Result<Loaded, LiveError>, Vec<String>) {
+        let system = fake.system();
+        let candidate = Candidate::open(&fake.file("x.ko", &module("x", RELEASE, true))).unwrap();
+        let mut recorder = Recorder::new(&system);
+        (recorder.load(&candidate, NOW, &mut patient), recorder.notes())
+    }
+
+    fn outcomes(fake: &Fake) -> Vec<(Event, Outcome)> {
+        let history = Store::of(&fake.system()).history().unwrap();
+        history.records.iter().map(|record| (record.event, record.outcome)).collect()
+    }
+
+    #[test]
+    fn a_load_is_remembered_until_it_is_unloaded() {
+        let fake = Fake::new();
+        assert_eq!(load(&fake).1, Vec::<String>::new());
+        assert!(fake.read("var/lib/kmend/loading.json").contains("\"finished\":true"));
+        fake.write("sys/module/x/refcnt", "0\n");
+        let system = fake.system();
+        let mut recorder = Recorder::new(&system);
+        recorder
+            .record(Event::Unload, "x", |system| system.unload("x", Duration::ZERO, &mut patient))
+            .unwrap();
+        assert!(!fake.path("var/lib/kmend/loading.json").exists());
+        assert_eq!(outcomes(&fake), [(Event::Load, Outcome::Done), (Event::Unload, Outcome::Done)]);
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_no_danger_and_what_goes_on_is() {
+        let fake = Fake::new();
+        fake.stall();
+        assert!(load(&fake).0.is_err());
+        assert!(fake.read("var/lib/kmend/loading.json").contains("\"finished\":false"));
+        let fake = Fake::new();
+        fake.refuse(rustix::io::Errno::INVAL);
+        assert!(load(&fake).0.is_err());
+        assert!(!fake.path("var/lib/kmend/loading.json").exists());
+        assert_eq!(outcomes(&fake), [(Event::Load, Outcome::Failed)]);
+    }
+
+    #[test]
+    fn a_load_that_cannot_be_remembered_is_done_and_told() {
+        let fake = Fake::new();
+        fake.write("var/lib/kmend", "in the way");
+        let (loaded, notes) = load(&fake);
+        loaded.unwrap();
+        assert!(notes.len() == 1 && notes[0].starts_with("this is not remembered: "), "{notes:?}");
+    }
+}
