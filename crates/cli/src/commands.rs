@@ -39,7 +39,7 @@ pub(crate) fn run(command: Command, output: &mut Output) -> Result<End, Failure>
     ended
 }
 
-/// The command's name, if it is to change the running system.
+/// The command's name, if it is to change the running system or what it loads at boot.
 fn changes(command: &Command) -> Option<&'static str> {
     let (what, dry_run) = match command {
         Command::Load(load) => ("load", load.is_dry_run()),
@@ -49,6 +49,9 @@ fn changes(command: &Command) -> Option<&'static str> {
         Command::Disable(disable) => ("disable", disable.is_dry_run()),
         Command::Signal(signal) => ("signal", signal.is_dry_run()),
         Command::Force(force) => ("force", force.is_dry_run()),
+        Command::Install(install) => ("install", install.is_dry_run()),
+        Command::Uninstall(uninstall) => ("uninstall", uninstall.is_dry_run()),
+        Command::Release(release) => ("release", release.is_dry_run()),
         _ => return None,
     };
     (!dry_run).then_some(what)

@@ -1,6 +1,7 @@
 //! `kmend install`
 
 use crate::failure::{End, Failure};
+use crate::journal;
 use crate::output::Output;
 use crate::style::{DIM, GREEN, paint};
 use clap::Args;
@@ -51,6 +52,10 @@ struct Done {
 }
 
 impl Install {
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.dry_run
+    }
+
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
         let store = Store::of(&system);
@@ -62,6 +67,9 @@ impl Install {
         let installs = installs.map_err(|reasons| {
             Failure::many(reasons.iter().map(|(path, error)| (path.display().to_string(), error)))
         })?;
+        for patch in installs.installed.iter().filter(|_| !self.dry_run) {
+            journal::changed("install", &patch.name, &format!("installed for {}", patch.release));
+        }
         let end = if installs.installed.is_empty() { End::Nothing } else { End::Done };
         output.document(&Done { dry_run: self.dry_run, installs }, text)?;
         Ok(end)

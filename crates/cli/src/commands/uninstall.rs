@@ -1,6 +1,7 @@
 //! `kmend uninstall` and `kmend release`
 
 use crate::failure::{End, Failure};
+use crate::journal;
 use crate::output::Output;
 use crate::style::{DIM, GREEN, paint};
 use clap::Args;
@@ -75,6 +76,10 @@ enum Names {
 }
 
 impl Uninstall {
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.which.dry_run
+    }
+
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let (system, store, release, names) = self.which.parts()?;
         let done = if self.which.dry_run {
@@ -93,6 +98,10 @@ impl Uninstall {
 }
 
 impl Release {
+    pub(crate) fn is_dry_run(&self) -> bool {
+        self.which.dry_run
+    }
+
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let (system, store, release, names) = self.which.parts()?;
         let done = if self.which.dry_run {
@@ -120,6 +129,13 @@ impl Which {
         notes: Vec<String>,
         output: &mut Output,
     ) -> Result<End, Failure> {
+        let (command, done, changed) = match &names {
+            Names::Uninstalled(names) => ("uninstall", "uninstalled", names),
+            Names::Released(names) => ("release", "released", names),
+        };
+        for name in changed.iter().filter(|_| !self.dry_run) {
+            journal::changed(command, name, &format!("{done} for {release}"));
+        }
         output.document(&Done { dry_run: self.dry_run, release, names, notes }, text)?;
         Ok(End::Done)
     }
