@@ -283,10 +283,12 @@ impl<'a> Pipeline<'a> {
             })
             .collect();
         self.report.symbols = symbols.into_iter().collect();
-        let warnings = module.warnings.iter().cloned();
-        self.report.notes.extend(warnings.map(|text| Note {
+        let warnings = module.warnings.iter().cloned().map(|text| ("module", text));
+        let of_signer = self.request.signer.map(Signer::notes).unwrap_or_default();
+        let of_signer = of_signer.into_iter().map(|text| ("signature", text));
+        self.report.notes.extend(warnings.chain(of_signer).map(|(subject, text)| Note {
             kind: NoteKind::Fact,
-            subject: "module".into(),
+            subject: subject.into(),
             text,
         }));
         self.report.module = Some(ModuleReport {
