@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use kmend_process::Command;
 
 /// A package, and what it is for.
-const NEEDED: [(&str, &str); 14] = [
+const NEEDED: [(&str, &str); 15] = [
     ("gcc-12", "the compiler that built Debian 12's kernels"),
     ("binutils", "assembles and links what it wrote"),
     ("libc6-dev", "for the programs of the kernel's build system"),
@@ -15,6 +15,7 @@ const NEEDED: [(&str, &str); 14] = [
     ("bc", "computes constants of the build system"),
     ("libelf-dev", "objtool reads objects with it"),
     ("libssl-dev", "the build system's signing program"),
+    ("openssl", "verifies signatures as an outsider"),
     ("xz-utils", "unpacks what the archive packs"),
     ("kmod", "reads modules in the build system's last step"),
     ("qemu-system-x86", "boots a kernel in a virtual machine"),

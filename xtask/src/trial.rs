@@ -7,6 +7,7 @@ mod guest;
 mod kallsyms;
 mod page;
 mod patch;
+mod signed;
 mod whole;
 
 use crate::selfcheck::{self, Subject};
@@ -103,6 +104,7 @@ fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &C
     add("prove".into(), Box::new(whole::prove));
     add("page".into(), Box::new(page::run));
     add("same-bytes".into(), Box::new(whole::same_bytes));
+    add("signed".into(), Box::new(signed::run));
     let subject = Arc::new(Subject::new(bench.cache.clone(), Kernel::clone(kernel))?);
     for source in selfcheck::pick(&subject.prepared.database, if choice.all { ALL_UNITS } else { UNITS }) {
         let subject = Arc::clone(&subject);

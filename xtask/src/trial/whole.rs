@@ -44,7 +44,7 @@ pub(crate) fn same_bytes(bench: &Bench, kernel: &Kernel) -> Result<()> {
     for folder in [&first, &second] {
         build(bench, kernel, folder.path())?;
     }
-    for file in ["livepatch-meminfo.ko", "meminfo.json"] {
+    for file in ["livepatch-meminfo.ko", "livepatch-meminfo.kmend.json", "meminfo.json"] {
         let read = |folder: &Path| fs::read(folder.join(file)).with_context(|| file.to_owned());
         ensure!(read(first.path())? == read(second.path())?, "{file} differs between two builds");
     }
