@@ -9,10 +9,12 @@ mod corpus;
 mod demo;
 mod kernels;
 mod narrate;
+mod package;
 mod packages;
 mod selfcheck;
 mod test;
 mod trial;
+mod userland;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -31,6 +33,8 @@ struct Arguments {
 enum Command {
     /// The main job on real input: a stock kernel is mended while it runs
     Demo,
+    /// The Debian package, in target/package
+    Package,
     /// What kmend costs, as ratios
     Bench,
     /// Real fixes, applied, built and proven: what of them kmend can mend
@@ -42,7 +46,7 @@ enum Command {
     Selfcheck(selfcheck::Options),
     /// Every test: the code's own, the documents, and the trials on stock kernels
     Test {
-        /// More units for the differ's own checks
+        /// More units for the differ's own checks, and the package on a real Debian system
         #[arg(long)]
         all: bool,
         /// Trials at a time
@@ -69,6 +73,10 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Demo => demo::run().map(|()| ExitCode::SUCCESS),
         Command::Bench => bench::run().map(|()| ExitCode::SUCCESS),
         Command::Corpus(options) => corpus::run(&options),
+        Command::Package => {
+            println!("\n{}", package::run(package::Profile::Release)?.display());
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Selfcheck(options) => selfcheck::run(&options),
         Command::Test { all, threads, filter } => test::run(all, threads, filter),
     }

@@ -23,11 +23,27 @@ const NEEDED: [(&str, &str); 15] = [
     ("busybox-static", "all the programs of that machine"),
 ];
 
+/// The same for making a Debian system for guests.
+const FOR_USERLAND: [(&str, &str); 3] = [
+    ("mmdebstrap", "makes a system from Debian's packages"),
+    ("e2fsprogs", "puts it into a file system"),
+    ("qemu-utils", "makes disks that share it"),
+];
+
 /// Lists what is missing, and installs it. An error where that cannot be done tells what to type.
 pub(crate) fn ensure() -> Result<()> {
-    let missing = missing()?;
+    install(&NEEDED)
+}
+
+/// The same for making a Debian system.
+pub(crate) fn ensure_for_userland() -> Result<()> {
+    install(&FOR_USERLAND)
+}
+
+fn install(needed: &[(&'static str, &'static str)]) -> Result<()> {
+    let missing = missing(needed)?;
     if missing.is_empty() {
-        narrate::say(&format!("all {} packages are installed", NEEDED.len()));
+        narrate::say(&format!("all {} packages are installed", needed.len()));
         return Ok(());
     }
     narrate::say("missing:");
@@ -53,9 +69,9 @@ pub(crate) fn ensure() -> Result<()> {
     Ok(())
 }
 
-fn missing() -> Result<Vec<(&'static str, &'static str)>> {
+fn missing(needed: &[(&'static str, &'static str)]) -> Result<Vec<(&'static str, &'static str)>> {
     let mut missing = Vec::new();
-    for row in NEEDED {
+    for &row in needed {
         let query = Command::new("dpkg-query").args(["--show", "--showformat=${Status}", row.0]);
         let output = query.output().context("this tool installs Debian's packages, and dpkg is not here")?;
         if output.text() != "install ok installed" {

@@ -2,6 +2,7 @@
 
 mod case;
 mod corpus;
+mod debian;
 mod expectation;
 mod guest;
 mod kallsyms;
@@ -36,13 +37,15 @@ pub(crate) struct Bench {
     pub(crate) accelerator: Accelerator,
     /// The `kmend` of this workspace.
     pub(crate) kmend: PathBuf,
+    /// A real system with kmend's package; only for all the trials, because it takes minutes to make.
+    debian: Option<debian::Debian>,
 }
 
 /// Which trials to run, and how.
 pub(crate) struct Choice {
     /// Only those whose name holds this.
     pub(crate) filter: Option<String>,
-    /// More units for the differ's own checks.
+    /// More units for the differ's own checks, and the package on a real system.
     pub(crate) all: bool,
     /// How many at a time.
     pub(crate) threads: usize,
@@ -72,7 +75,8 @@ pub(crate) fn run(choice: &Choice) -> Result<Conclusion> {
         .first()
         .map_or_else(Accelerator::default, |kernel| Accelerator::choose(&kernel.image, Some(cache.root())));
     narrate::say(&format!("guests run on {}, {} trials at a time", accelerator.name(), choice.threads));
-    let bench = Arc::new(Bench { cache, accelerator, kmend: choice.kmend.clone() });
+    let debian = choice.all.then(|| debian::Debian::prepare(&cache)).transpose()?;
+    let bench = Arc::new(Bench { cache, accelerator, kmend: choice.kmend.clone(), debian });
     let times = Times::default();
     let mut trials = Vec::new();
     for kernel in found {
@@ -105,6 +109,12 @@ fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &C
     add("page".into(), Box::new(page::run));
     add("same-bytes".into(), Box::new(whole::same_bytes));
     add("signed".into(), Box::new(signed::run));
+    if bench.debian.is_some() {
+        add("debian/package".into(), with_debian(debian::package));
+        add("debian/installed".into(), with_debian(debian::boot::installed));
+        add("debian/crash".into(), with_debian(debian::boot::crash));
+        add("debian/upgrade".into(), with_debian(debian::boot::upgrade));
+    }
     let subject = Arc::new(Subject::new(bench.cache.clone(), Kernel::clone(kernel))?);
     for source in selfcheck::pick(&subject.prepared.database, if choice.all { ALL_UNITS } else { UNITS }) {
         let subject = Arc::clone(&subject);
@@ -112,6 +122,14 @@ fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &C
         add(name, Box::new(move |_, _| subject.check(&source, selfcheck::SEED).map(drop)));
     }
     Ok(trials)
+}
+
+/// A trial on the real system.
+fn with_debian(trial: fn(&Bench, &debian::Debian, &Kernel) -> Result<()>) -> Run {
+    Box::new(move |bench, kernel| match &bench.debian {
+        Some(debian) => trial(bench, debian, kernel),
+        None => Ok(()),
+    })
 }
 
 /// Runs a trial and keeps its time.

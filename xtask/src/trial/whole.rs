@@ -13,7 +13,7 @@ pub(super) const PATCH: &str = "examples/meminfo.patch";
 /// `kmend build` and `kmend prove`, with what the guest shows.
 pub(crate) fn prove(bench: &Bench, kernel: &Kernel) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    build(bench, kernel, folder.path())?;
+    build(bench, kernel, PATCH, folder.path())?;
     let module = folder.path().join("livepatch-meminfo.ko");
     let module = module.to_str().context("the temporary folder's name is no text")?;
     let shown = kmend(
@@ -42,7 +42,7 @@ pub(crate) fn prove(bench: &Bench, kernel: &Kernel) -> Result<()> {
 pub(crate) fn same_bytes(bench: &Bench, kernel: &Kernel) -> Result<()> {
     let [first, second] = [tempfile::tempdir()?, tempfile::tempdir()?];
     for folder in [&first, &second] {
-        build(bench, kernel, folder.path())?;
+        build(bench, kernel, PATCH, folder.path())?;
     }
     for file in ["livepatch-meminfo.ko", "livepatch-meminfo.kmend.json", "meminfo.json"] {
         let read = |folder: &Path| fs::read(folder.join(file)).with_context(|| file.to_owned());
@@ -51,9 +51,10 @@ pub(crate) fn same_bytes(bench: &Bench, kernel: &Kernel) -> Result<()> {
     Ok(())
 }
 
-fn build(bench: &Bench, kernel: &Kernel, output: &Path) -> Result<Output> {
+/// `kmend build` of a patch, given from the workspace's folder.
+pub(super) fn build(bench: &Bench, kernel: &Kernel, patch: &str, output: &Path) -> Result<Output> {
     let output = output.to_str().context("the temporary folder's name is no text")?;
-    kmend(bench, &["build", PATCH, "--kernel", &kernel.release, "--output", output])
+    kmend(bench, &["build", patch, "--kernel", &kernel.release, "--output", output])
 }
 
 pub(super) fn kmend(bench: &Bench, arguments: &[&str]) -> Result<Output> {
