@@ -301,7 +301,7 @@ fn the_entries_of_a_list_of_types_may_get_other_numbers() {
     assert!(delta.is_empty(), "{:?}", delta.functions);
     let delta = diff(&source(98, 0), &source(99, 1)).unwrap();
     assert_eq!(functions(&delta), ["of", "use"]);
-    let led_to: Vec<&str> = delta.extract.references.values().map(|reference| reference.name()).collect();
+    let led_to: Vec<&str> = delta.extract.references.values().map(kmend_diff::Reference::name).collect();
     assert!(
         led_to.contains(&"__BTF_ID__struct__file__99"),
         "the name that the running kernel has: {led_to:?}"
