@@ -8,8 +8,10 @@
 use crate::atoms::{AtomId, Unit};
 use kmend_object::{Binding, SymbolId};
 
-/// What is generated from source text that has no name of its own. Its identity is its content.
-const CONTENT_ONLY: &[&str] = &["__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "CSWTCH", "switch.table"];
+/// What is generated from source text that has no name of its own. Its identity is its content. `__msg` is the text of
+/// `NL_SET_ERR_MSG()` and its kin (include/linux/netlink.h), of which a function may have several.
+const CONTENT_ONLY: &[&str] =
+    &["__func__", "__FUNCTION__", "__PRETTY_FUNCTION__", "CSWTCH", "switch.table", "__msg"];
 
 /// How the names of the entries of lists of types begin; a count and a line follow (include/linux/btf_ids.h, `BTF_ID()`).
 const BTF_ENTRY: &str = "__BTF_ID__";
@@ -123,7 +125,7 @@ mod tests {
 
     #[test]
     fn generated_constants_are_told_from_variables() {
-        for name in [".LC7", "__func__.3", "CSWTCH.45", "switch.table.f"] {
+        for name in [".LC7", "__func__.3", "CSWTCH.45", "switch.table.f", "__msg.12"] {
             assert!(is_content_only(name), "{name}");
         }
         assert!(!is_content_only("L7") && !is_content_only("table"));

@@ -281,6 +281,20 @@ fn renumbered_clones_are_not_changes() {
 }
 
 #[test]
+fn messages_of_netlink_are_texts() {
+    // As NL_SET_ERR_MSG() makes them (include/linux/netlink.h).
+    let message = |text: &str| format!("{{ static const char __msg[] = \"{text}\"; said = __msg; }}");
+    let source = |one: &str, two: &str| {
+        let (one, two) = (message(one), message(two));
+        format!("extern const char *said; void f(int x) {{ if (x) {one} else {two} }} void g(void) {one}")
+    };
+    let same = source("one", "another");
+    assert!(diff(&same, &same.replace("void f", "int h(void) { return 1; } void f")).unwrap().is_empty());
+    let delta = diff(&same, &same.replace("another", "some more words")).unwrap();
+    assert_eq!(functions(&delta), ["f"]);
+}
+
+#[test]
 fn the_entries_of_a_list_of_types_may_get_other_numbers() {
     // As BTF_ID_LIST() and BTF_ID() make them (include/linux/btf_ids.h). The second list has no name of its own.
     let source = |first: u32, change: u32| {

@@ -18,6 +18,9 @@ const ACCEPT: &str = ".kmend.accept";
 /// moves all the numbers. Macros declare what has such a name, and no other code knows it.
 const NUMBERED: &str = "__UNIQUE_ID_";
 
+/// The text of `NL_SET_ERR_MSG()` and its kin (include/linux/netlink.h): a constant of one place, of any length.
+const MESSAGE: &str = "__msg";
+
 /// What differs between the types of two objects, or of the units of several pairs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
@@ -187,7 +190,9 @@ impl<'a> Names<'a> {
         if function.is_some() && !entry.is_static {
             return;
         }
-        if let Some(name) = side.name(index).filter(|name| !name.starts_with(NUMBERED)) {
+        let is_text = |name: &str| function.is_some() && name == MESSAGE;
+        let is_own = |name: &&str| !name.starts_with(NUMBERED) && !is_text(name);
+        if let Some(name) = side.name(index).filter(is_own) {
             self.variables.entry((function, name.to_owned())).or_default().push(index);
         }
     }

@@ -165,6 +165,12 @@ fn variables_keep_their_types() {
 }
 
 #[test]
+fn a_message_of_netlink_may_get_longer() {
+    let source = "const char *f(void) { static const char __msg[] = \"one\"; return __msg; }";
+    check(source, &source.replace("one", "another"), &[], &[]);
+}
+
+#[test]
 fn numbers_of_the_preprocessor_identify_nothing() {
     let text = "static const char __UNIQUE_ID_info7[] __attribute__((used))";
     check(&format!("{text} = \"a\";"), &format!("{text} = \"longer\";"), &[], &[]);
