@@ -53,7 +53,7 @@ codes! {
     // 00xx: the command itself and the machine it runs on.
     Usage = "0001", Refusal, "bad usage", "see --help for the command's arguments";
     Io = "0002", Error, "cannot read or write", "check the path, its owner and its permissions";
-    DiskFull = "0003", Error, "disk full", "free the space that the message names, or set KMEND_CACHE to another file system";
+    DiskFull = "0003", Error, "disk full", "free the space that the message names; kernels and builds can be on another file system (KMEND_CACHE)";
     CommandFailed = "0004", Error, "a command failed", "the command line, its folder and its last words are in the message; run it by hand to see more";
     ToolMissing = "0005", Error, "a needed tool is missing", "install the Debian package that the message names";
     Internal = "0009", Error, "an inconsistency inside kmend", "please report it with the report file: nothing was loaded";
