@@ -46,12 +46,8 @@ pub(crate) fn run() -> Result<()> {
     rows.extend(headers::run(&cache, &kernel)?);
     let mut table = narrate::table(&["what", "measured", "ratio", "aim"]);
     table.add_rows(rows);
-    println!("\n{} on {} processors, medians of {ROUNDS}\n{table}", kernel.release, processors());
+    println!("\n{} on {} processors, medians of {ROUNDS}\n{table}", kernel.release, crate::processors());
     Ok(())
-}
-
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn row(what: &str, measured: &str, ratio: &str, aim: &str) -> Row {

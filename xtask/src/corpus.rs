@@ -35,7 +35,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "KIND")]
     only: Option<String>,
     /// Fixes at a time
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = crate::guests_at_a_time())]
     threads: usize,
     #[command(flatten)]
     earlier: Earlier,

@@ -50,7 +50,7 @@ enum Command {
         #[arg(long)]
         all: bool,
         /// Trials at a time
-        #[arg(long, value_name = "N", default_value_t = 2)]
+        #[arg(long, value_name = "N", default_value_t = guests_at_a_time())]
         threads: usize,
         /// Only the part of this name (format, lints, dependencies, rustdoc, code, documents), or only the trials
         /// whose name holds this text
@@ -80,6 +80,15 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Selfcheck(options) => selfcheck::run(&options),
         Command::Test { all, threads, filter } => test::run(all, threads, filter),
     }
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// One more than processors: a guest waits for its transition a quarter of the time.
+fn guests_at_a_time() -> usize {
+    processors() + 1
 }
 
 /// The workspace's folder.

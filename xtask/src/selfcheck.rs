@@ -49,7 +49,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = SEED)]
     seed: u64,
     /// Units at a time
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = crate::processors())]
     threads: usize,
     /// Only units whose source holds this text
     filter: Option<String>,

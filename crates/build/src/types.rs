@@ -62,26 +62,7 @@ pub(crate) fn first_look(units: &[CompiledUnit]) -> Vec<Refusal> {
         accepted.extend(kmend_types::accepted(&patched));
         changes.merge(kmend_types::compare(&original, &patched).unwrap_or_default());
     }
-    let mut refusals = changes.judge(&accepted, &Unknown).refusals;
-    refusals.retain(|refusal| matches!(refusal.code, Code::ChangedStructure | Code::GrownStructure));
-    refusals
-}
-
-/// A kernel of which nothing is known yet: only layouts are judged by it.
-struct Unknown;
-
-impl Surroundings for Unknown {
-    fn is_replaced(&self, _: &str) -> bool {
-        true
-    }
-
-    fn is_exported(&self, _: &str) -> bool {
-        false
-    }
-
-    fn callers_outside(&self, _: &str) -> Vec<String> {
-        Vec::new()
-    }
+    changes.refused_layouts(&accepted)
 }
 
 /// Drops what the differ found of a variable whose types say more.

@@ -44,6 +44,11 @@ pub(crate) fn reason(report: &RefusalReport) -> String {
     text
 }
 
+/// A note, as a line.
+pub(crate) fn note(text: impl std::fmt::Display) -> String {
+    format!("{} {text}\n", paint(DIM, "note"))
+}
+
 /// A size in bytes for people.
 pub(crate) fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()

@@ -57,7 +57,6 @@ impl Compile<'_> {
                 Err(more) => refusals.extend(more),
             }
         }
-        done.sort_by(|a, b| (&a.unit.source, &a.unit.object).cmp(&(&b.unit.source, &b.unit.object)));
         if refusals.is_empty() { Ok(done) } else { Err(Failure::Refused { refusals }) }
     }
 

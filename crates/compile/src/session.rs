@@ -170,8 +170,8 @@ pub fn patch_and_compile(
             return Err(Failure::Refused { refusals: not_looked_at(refusals, rest.len()) });
         }
         units.extend(compile.all(&[], rest, progress)?);
-        units.sort_by(|a, b| (&a.unit.source, &a.unit.object).cmp(&(&b.unit.source, &b.unit.object)));
     }
+    units.sort_by(|a, b| (&a.unit.source, &a.unit.object).cmp(&(&b.unit.source, &b.unit.object)));
     let (touched, touched_start) = touched_by(&edits);
     let absent = absent.into_iter().map(|path| Note { file: Some(path), text: NOT_BUILT.to_owned() });
     let notes = edits.notes.iter().cloned().chain(notes).chain(absent).chain(elsewhere).collect();

@@ -125,6 +125,11 @@ impl<'a> Unit<'a> {
         self.object.section(self.atom(id).section)
     }
 
+    /// How its section is treated.
+    pub(crate) fn treatment_of(&self, id: AtomId) -> Treatment {
+        self.treatments[self.atom(id).section.index()]
+    }
+
     /// The atom's name: its symbol's, or its section's and offset.
     pub(crate) fn name(&self, id: AtomId) -> String {
         let atom = self.atom(id);

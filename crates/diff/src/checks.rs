@@ -61,9 +61,8 @@ fn refuse_pair(unit: &Unit<'_>, id: AtomId, reason: &Reason) -> Option<Refusal> 
 }
 
 fn refuse_fixed(unit: &Unit<'_>, id: AtomId, why: &str) -> Refusal {
-    let atom = unit.atom(id);
     let section = unit.section_of(id).name.clone();
-    match unit.treatments[atom.section.index()] {
+    match unit.treatment_of(id) {
         Treatment::Registration(Registers::Export | Registers::Parameter) => {
             Refusal::new(Code::ChangedExport, unit.name(id), format!("in {section}: {why}"))
         }
@@ -117,7 +116,7 @@ fn refuse_registrations(comparison: &Comparison<'_>, passed: &mut PassedOver) ->
 }
 
 fn is_export(unit: &Unit<'_>, id: AtomId) -> bool {
-    unit.treatments[unit.atom(id).section.index()] == Treatment::Registration(Registers::Export)
+    unit.treatment_of(id) == Treatment::Registration(Registers::Export)
 }
 
 /// A symbol that is exported on one side only. Each has several entries.
@@ -131,9 +130,8 @@ fn export(unit: &Unit<'_>, id: AtomId, why: &str) -> Refusal {
 /// Whether it registers something or lies in an unknown section. Descriptions for tracing do not count: what
 /// the running kernel has of them stays valid.
 fn is_unpaired(unit: &Unit<'_>, id: AtomId) -> bool {
-    let atom = unit.atom(id);
-    let treatment = unit.treatments[atom.section.index()];
-    atom.kind == AtomKind::Fixed && treatment != Treatment::Registration(Registers::Description)
+    unit.atom(id).kind == AtomKind::Fixed
+        && unit.treatment_of(id) != Treatment::Registration(Registers::Description)
 }
 
 /// Unknown sections, and tables without a rhythm, that refer to a function that is kept.
@@ -147,7 +145,7 @@ pub(crate) fn refuse_unknown_sections(
     let mut named: BTreeSet<SectionId> = BTreeSet::new();
     for id in unit.ids() {
         let atom = unit.atom(id);
-        let is_unknown = unit.treatments[atom.section.index()] == Treatment::Unknown;
+        let is_unknown = unit.treatment_of(id) == Treatment::Unknown;
         if atom.kind != AtomKind::Fixed || !is_unknown || requests.ignores(unit, id) {
             continue;
         }

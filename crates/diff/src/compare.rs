@@ -267,7 +267,7 @@ impl Comparison<'_> {
 
 fn compared_entries(unit: &Unit<'_>, id: AtomId) -> Vec<AtomId> {
     let is_compared = |&&entry: &&AtomId| {
-        let treatment = unit.treatments[unit.atom(entry).section.index()];
+        let treatment = unit.treatment_of(entry);
         matches!(treatment, Treatment::Entries { compared: true, .. } | Treatment::RuntimePointer)
     };
     let mut entries: Vec<AtomId> = unit.atom(id).entries.iter().filter(is_compared).copied().collect();

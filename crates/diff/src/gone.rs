@@ -7,7 +7,6 @@
 
 use crate::atoms::{AtomId, AtomKind, Unit};
 use crate::compare::Comparison;
-use crate::references::Target;
 use crate::special;
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeSet, HashSet};
@@ -83,9 +82,7 @@ fn alone_use(unit: &Unit<'_>, functions: &HashSet<AtomId>, id: AtomId, depth: us
         return false;
     }
     let uses = |source: &AtomId| {
-        let mut references = unit.atom(*source).references.iter();
-        *source != id
-            && references.any(|reference| matches!(reference.target, Target::Atom { id: to, .. } if to == id))
+        *source != id && unit.atom(*source).references.iter().any(|reference| reference.leads_to(id))
     };
     let mut users = unit.ids().filter(uses).peekable();
     users.peek().is_some()

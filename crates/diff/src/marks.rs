@@ -138,8 +138,7 @@ fn is_exit(comparison: &Comparison<'_>, id: AtomId) -> bool {
             .iter()
             .any(|symbol| symbol.name == EXIT && (symbol.place, symbol.value) == entry);
         let leads_here = |source: AtomId| {
-            let leads = |reference: &crate::references::Reference| matches!(reference.target, Target::Atom { id: target, .. } if target == id);
-            unit.atom(source).references.iter().any(leads)
+            unit.atom(source).references.iter().any(|reference| reference.leads_to(id))
                 && owners(unit, source).is_none_or(|owners| !owners.contains(&id))
         };
         let is_followed = |source: AtomId| !unit.name(source).starts_with(ADDRESSABLE);
@@ -157,8 +156,7 @@ fn callers(unit: &Unit<'_>, id: AtomId) -> Result<BTreeSet<AtomId>, String> {
     }
     let mut callers = BTreeSet::new();
     for source in unit.ids() {
-        let refers = |reference: &&crate::references::Reference| matches!(reference.target, Target::Atom { id: target, .. } if target == id);
-        for reference in unit.atom(source).references.iter().filter(refers) {
+        for reference in unit.atom(source).references.iter().filter(|reference| reference.leads_to(id)) {
             match owners(unit, source) {
                 Some(owners) if owners.contains(&id) => {}
                 Some(owners) if reference.branch => callers.extend(owners),
@@ -182,11 +180,11 @@ fn owners(unit: &Unit<'_>, source: AtomId) -> Option<BTreeSet<AtomId>> {
         },
         AtomKind::Content if unit.section_of(source).is_code() => {
             let leads_here = |id: &AtomId| {
-                let found = |reference: &crate::references::Reference| matches!(reference.target, Target::Atom { id: target, .. } if target == source);
+                let leads =
+                    |id: AtomId| unit.atom(id).references.iter().any(|reference| reference.leads_to(source));
                 let atom = unit.atom(*id);
-                let through = |entry: &AtomId| unit.atom(*entry).references.iter().any(found);
                 atom.kind == AtomKind::Function
-                    && (atom.references.iter().any(found) || atom.entries.iter().any(through))
+                    && (leads(*id) || atom.entries.iter().any(|entry| leads(*entry)))
             };
             Some(unit.ids().filter(leads_here).collect())
         }

@@ -43,6 +43,13 @@ pub(crate) struct Reference {
     pub(crate) target: Target,
 }
 
+impl Reference {
+    /// Whether it points into an atom.
+    pub(crate) fn leads_to(&self, atom: AtomId) -> bool {
+        matches!(self.target, Target::Atom { id, .. } if id == atom)
+    }
+}
+
 /// Where a reference points.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {

@@ -31,7 +31,7 @@ pub(crate) const HOLE: u64 = 3;
 
 /// Whether an entry tells of a runtime constant.
 pub(crate) fn is_load(unit: &Unit<'_>, entry: AtomId) -> bool {
-    unit.treatments[unit.atom(entry).section.index()] == Treatment::RuntimePointer
+    unit.treatment_of(entry) == Treatment::RuntimePointer
 }
 
 /// The load that an entry tells of; `None` if the code there is another one.

@@ -184,7 +184,7 @@ impl Selector<'_> {
         }
         let target = self.patched.atom(id);
         let section = self.patched.object.section(target.section);
-        let treatment = self.patched.treatments[target.section.index()];
+        let treatment = self.patched.treatment_of(id);
         let (name, user) = (self.patched.name(id), self.patched.name(source));
         match target.kind {
             AtomKind::Function if self.patched.is_gone(id) => {

@@ -104,7 +104,7 @@ pub(crate) fn plan(
 
 /// Whether it describes a module parameter.
 pub(crate) fn is_parameter(unit: &Unit<'_>, id: AtomId) -> bool {
-    unit.treatments[unit.atom(id).section.index()] == Treatment::Registration(Registers::Parameter)
+    unit.treatment_of(id) == Treatment::Registration(Registers::Parameter)
 }
 
 struct Planner<'a> {

@@ -4,7 +4,7 @@ use crate::crash::Crash;
 use crate::error::InstallError;
 use crate::history::Event;
 use crate::install::digest;
-use crate::manifest::{Manifest, Module};
+use crate::manifest::{Manifest, Module, last_replacing};
 use crate::recorder;
 use crate::store::{Locked, Store};
 use kmend_live::{Candidate, Decision, LiveError, LoadOptions, Loaded, System};
@@ -128,8 +128,7 @@ impl Loader<'_> {
     /// Loads a set. The last livepatch that replaces comes first: those before it would be replaced a moment later. They are
     /// loaded if it cannot be.
     fn load_all(&mut self, modules: &[Module]) {
-        let replaces = |module: &Module| module.replace == Some(true) && module.held.is_none();
-        let last = modules.iter().rposition(replaces);
+        let last = last_replacing(modules);
         let (before, rest) = modules.split_at(last.unwrap_or(0));
         let mut rest = rest.iter();
         if last.is_some()

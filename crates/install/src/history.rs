@@ -3,6 +3,7 @@
 use crate::error::InstallError;
 use crate::folder::Folder;
 use crate::store::{Locked, Store, now};
+use kmend_live::System;
 use kmend_refusal::{Code, Coded};
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
@@ -141,6 +142,16 @@ impl Store {
         }
         Ok(history)
     }
+}
+
+/// Adds what was done in this boot, for a kernel.
+pub(crate) fn keep(
+    locked: &Locked,
+    system: &System,
+    release: Option<String>,
+    record: Record,
+) -> Result<(), InstallError> {
+    append(locked, &Record { boot: system.boot_id(), release, ..record })
 }
 
 /// Adds a line.

@@ -143,21 +143,10 @@ impl Store {
         release: &str,
         names: &[String],
     ) -> Result<(), Vec<InstallError>> {
-        let one = |error| vec![error];
-        let locked = self.lock_judged(system).map_err(one)?;
+        let locked = self.lock_judged(system).map_err(|error| vec![error])?;
         self.would_uninstall(release, names)?;
-        let folder = locked.folder.make_folder(release).map_err(one)?;
-        let mut manifest = Manifest::read(&folder).map_err(one)?;
-        manifest.modules.retain(|module| !names.contains(&module.name));
-        manifest.write(&folder).map_err(one)?;
-        if manifest.modules.is_empty() {
-            locked.folder.remove_folder(release).map_err(one)?;
-        }
-        for name in names {
-            let record = Record::new(Event::Uninstall, name, Outcome::Done);
-            note(&locked, system, release, record);
-        }
-        Ok(())
+        let edit = |manifest: &mut Manifest| manifest.modules.retain(|module| !names.contains(&module.name));
+        change(&locked, system, release, edit, (Event::Uninstall, names)).map_err(|error| vec![error])
     }
 
     /// Checks that livepatches are in the set of a kernel.
@@ -170,19 +159,14 @@ impl Store {
 
     /// Lets held livepatches be loaded at boot again.
     pub fn release(&self, system: &System, release: &str, names: &[String]) -> Result<(), Vec<InstallError>> {
-        let one = |error| vec![error];
-        let locked = self.lock_judged(system).map_err(one)?;
+        let locked = self.lock_judged(system).map_err(|error| vec![error])?;
         self.would_release(release, names)?;
-        let folder = locked.folder.make_folder(release).map_err(one)?;
-        let mut manifest = Manifest::read(&folder).map_err(one)?;
-        for module in manifest.modules.iter_mut().filter(|module| names.contains(&module.name)) {
-            module.held = None;
-        }
-        manifest.write(&folder).map_err(one)?;
-        for name in names {
-            note(&locked, system, release, Record::new(Event::Release, name, Outcome::Done));
-        }
-        Ok(())
+        let edit = |manifest: &mut Manifest| {
+            for module in manifest.modules.iter_mut().filter(|module| names.contains(&module.name)) {
+                module.held = None;
+            }
+        };
+        change(&locked, system, release, edit, (Event::Release, names)).map_err(|error| vec![error])
     }
 
     /// Checks that livepatches are in the set and held.
@@ -265,6 +249,27 @@ fn plan(
     Ok(installs)
 }
 
+/// Changes a kernel's set, and keeps what was done to which livepatches.
+fn change(
+    locked: &Locked,
+    system: &System,
+    release: &str,
+    edit: impl FnOnce(&mut Manifest),
+    (event, names): (Event, &[String]),
+) -> Result<(), InstallError> {
+    let folder = locked.folder.make_folder(release)?;
+    let mut manifest = Manifest::read(&folder)?;
+    edit(&mut manifest);
+    manifest.write(&folder)?;
+    if manifest.modules.is_empty() {
+        locked.folder.remove_folder(release)?;
+    }
+    for name in names {
+        note(locked, system, release, Record::new(event, name, Outcome::Done));
+    }
+    Ok(())
+}
+
 /// Installs the modules of one kernel. What could not be finished is removed.
 fn commit(
     locked: &Locked,
@@ -344,10 +349,8 @@ pub(crate) fn digest(file: &mut File) -> std::io::Result<String> {
 }
 
 /// Keeps what was done. It was done, whether it can be kept or not.
-fn note(locked: &Locked, system: &System, release: &str, mut record: Record) {
-    record.boot = system.boot_id();
-    record.release = Some(release.to_owned());
-    let _ = history::append(locked, &record);
+fn note(locked: &Locked, system: &System, release: &str, record: Record) {
+    let _ = history::keep(locked, system, Some(release.to_owned()), record);
 }
 
 #[cfg(test)]

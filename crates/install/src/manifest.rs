@@ -129,6 +129,11 @@ impl Manifest {
     }
 }
 
+/// Where the last livepatch of a set is that takes the place of those before it at boot.
+pub(crate) fn last_replacing(modules: &[Module]) -> Option<usize> {
+    modules.iter().rposition(|module| module.replace == Some(true) && module.held.is_none())
+}
+
 fn is_hash(text: &str) -> bool {
     text.len() == DIGITS && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

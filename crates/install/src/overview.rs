@@ -1,6 +1,6 @@
 //! What is installed, for who asks how the system stands.
 
-use crate::manifest::Module;
+use crate::manifest::{Module, last_replacing};
 use crate::store::Store;
 use kmend_live::LoadedPatch;
 use serde::Serialize;
@@ -47,9 +47,7 @@ impl Store {
                     continue;
                 }
             };
-            let replacing =
-                modules.iter().rposition(|module| module.replace == Some(true) && module.held.is_none());
-            let replacing = replacing.and_then(|at| Some((at, modules.get(at)?.name.clone())));
+            let replacing = last_replacing(&modules).and_then(|at| Some((at, modules.get(at)?.name.clone())));
             for (number, module) in modules.into_iter().enumerate() {
                 let superseded = replacing.as_ref().filter(|(at, _)| number < *at);
                 overview.installed.push(Place {

@@ -47,7 +47,8 @@ impl<'a> Recorder<'a> {
             if result.is_ok() && matches!(event, Event::Unload | Event::Disable) {
                 Crash::forget(locked, |load, _| load == name, system)?;
             }
-            keep(locked, system, Record::of(event, name, &result))
+            let record = Record::of(event, name, &result);
+            history::keep(locked, system, system.release().ok(), record)
         });
         result
     }
@@ -85,13 +86,7 @@ pub(crate) fn loaded(
     }
     let mut record = Record::of(event, name, result);
     record.sha256 = Some(candidate.sha256.clone());
-    keep(locked, system, record)
-}
-
-fn keep(locked: &Locked, system: &System, mut record: Record) -> Result<(), InstallError> {
-    record.boot = system.boot_id();
-    record.release = system.release().ok();
-    history::append(locked, &record)
+    history::keep(locked, system, system.release().ok(), record)
 }
 
 #[cfg(test)]

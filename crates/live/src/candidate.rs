@@ -5,8 +5,7 @@ use crate::patches::LoadedPatch;
 use crate::system::{System, check_name};
 use kmend_inspect::Inspection;
 use kmend_kernel::{Module, Packing};
-use kmend_sign::CertificateFacts;
-use sha2::{Digest, Sha256};
+use kmend_sign::{CertificateFacts, sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -51,7 +50,7 @@ impl Candidate {
         let module = kmend_inspect::read(path, &module)
             .map_err(|_| no_livepatch("it is a module, but its .modinfo does not say `livepatch=Y`"))?;
         check_name(&module.name).map_err(|error| vec![error])?;
-        let sha256 = hex::encode(Sha256::digest(&bytes));
+        let sha256 = sha256(&bytes);
         Ok(Candidate { path: path.to_owned(), module, sha256, signed_by: None, bytes })
     }
 

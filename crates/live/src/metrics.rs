@@ -7,15 +7,10 @@
 use crate::error::LiveError;
 use crate::status::Status;
 use crate::system::System;
+use kmend_sign::write_whole;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::fs::{File, Permissions};
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-
-/// The name of a file that is being written begins so, and does not end in `.prom`: the collector passes it over.
-const UNFINISHED: &str = ".kmend-metrics-";
 
 impl System {
     /// The status as metrics.
@@ -37,22 +32,8 @@ impl System {
     /// Writes the metrics to a file in one step: whoever reads it finds all of the old or all of the new ones.
     pub fn write_metrics(&self, file: &Path) -> Result<(), LiveError> {
         let text = self.metrics()?;
-        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let failed = |error| LiveError::at(file, error);
-        let write = || {
-            // The exporter is another user.
-            let permissions = Permissions::from_mode(0o644);
-            let mut unfinished = tempfile::Builder::new()
-                .prefix(UNFINISHED)
-                .permissions(permissions.clone())
-                .tempfile_in(folder)?;
-            unfinished.as_file().set_permissions(permissions)?;
-            unfinished.write_all(text.as_bytes())?;
-            unfinished.as_file().sync_all()?;
-            unfinished.persist(file).map_err(|error| error.error)?;
-            File::open(folder)?.sync_all()
-        };
-        write().map_err(failed)
+        // The exporter is another user, and passes over what does not end in `.prom`, as a file that is being written.
+        write_whole(file, text.as_bytes()).map_err(|error| LiveError::at(file, error))
     }
 }
 

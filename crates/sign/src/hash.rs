@@ -53,6 +53,6 @@ impl Hash {
 }
 
 /// SHA-256 of these bytes, in hexadecimal as sha256sum(1) prints it.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }

@@ -34,7 +34,7 @@ pub use error::SignError;
 pub use facts::{Equality, Fact};
 pub use files::{Signed, sign_file, write_whole};
 pub use finding::{SignatureFinding, Verdict, of_module};
-pub use hash::Hash;
+pub use hash::{Hash, sha256};
 pub use manifest::{
     Manifest, ManifestFunction, ManifestKernel, ManifestModule, ManifestPatch, SCHEMA, Sources, beside,
     signature_of,

@@ -45,6 +45,17 @@ impl Changes {
         verdict.exports(self, accepted, surroundings);
         verdict
     }
+
+    /// The refusals of structures, which need nothing of the kernel to be judged.
+    pub fn refused_layouts(&self, accepted: &BTreeSet<String>) -> Vec<Refusal> {
+        let mut verdict = Verdict::default();
+        for change in &self.types {
+            if let TypeKind::Record(layout) = &change.kind {
+                verdict.record(change, layout, accepted);
+            }
+        }
+        verdict.refusals
+    }
 }
 
 impl Verdict {

@@ -96,7 +96,7 @@ fn run_all(commands: &[Command]) -> Result<()> {
             }
             Ok(())
         };
-        let threads: Vec<_> = (0..super::processors()).map(|_| scope.spawn(work)).collect();
+        let threads: Vec<_> = (0..crate::processors()).map(|_| scope.spawn(work)).collect();
         threads.into_iter().try_for_each(|thread| {
             thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread ended unexpectedly")))
         })

@@ -2,7 +2,7 @@
 
 use crate::failure::{End, Failure};
 use crate::output::Output;
-use crate::style::{DIM, GREEN, RED, YELLOW, paint};
+use crate::style::{self, DIM, GREEN, RED, YELLOW, paint};
 use clap::Args;
 use kmend_install::{Boot, BootOutcome, Settled, Store};
 use kmend_live::System;
@@ -107,7 +107,7 @@ fn text(done: &Done) -> String {
         text.push('\n');
     }
     for note in &done.boot.notes {
-        let _ = writeln!(text, "{} {note}", paint(DIM, "note"));
+        text.push_str(&style::note(note));
     }
     if text.is_empty() {
         text = format!("nothing is installed for {}\n", done.boot.release);

@@ -3,7 +3,7 @@
 use crate::failure::{End, Failure};
 use crate::journal;
 use crate::output::Output;
-use crate::style::{DIM, GREEN, paint};
+use crate::style::{self, DIM, GREEN, paint};
 use clap::Args;
 use kmend_install::{InstalledPatch, Installs, Store};
 use kmend_live::System;
@@ -85,6 +85,6 @@ fn text(done: &Done) -> String {
     let installed = done.installs.installed.iter().map(one);
     let unchanged =
         done.installs.unchanged.iter().map(|name| format!("{} {name}\n", paint(DIM, "installed before")));
-    let notes = done.installs.notes.iter().map(|note| format!("{} {note}\n", paint(DIM, "note")));
+    let notes = done.installs.notes.iter().map(style::note);
     unchanged.chain(installed).chain(notes).collect()
 }

@@ -3,7 +3,7 @@
 use crate::failure::{End, Failure};
 use crate::journal;
 use crate::output::Output;
-use crate::style::{DIM, GREEN, paint};
+use crate::style::{self, DIM, GREEN, paint};
 use crate::watcher::Watcher;
 use clap::Args;
 use kmend_install::{Recorder, Store};
@@ -204,6 +204,6 @@ fn text(loads: &Loads) -> String {
             loaded.signed_by.as_ref().map(|by| format!(", signed by {}", by.subject)).unwrap_or_default();
         format!("{} {} in {:.2} s{by}\n", paint(GREEN, "loaded"), loaded.name, loaded.time.as_secs_f64())
     });
-    let notes = loads.notes.iter().map(|note| format!("{} {note}\n", paint(DIM, "note")));
+    let notes = loads.notes.iter().map(style::note);
     already.chain(would).chain(loaded).chain(notes).collect()
 }

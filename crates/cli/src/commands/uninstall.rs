@@ -3,7 +3,7 @@
 use crate::failure::{End, Failure};
 use crate::journal;
 use crate::output::Output;
-use crate::style::{DIM, GREEN, paint};
+use crate::style::{self, GREEN, paint};
 use clap::Args;
 use kmend_install::{InstallError, Store};
 use kmend_live::System;
@@ -152,5 +152,5 @@ fn text(done: &Done) -> String {
     };
     let word = if done.dry_run { would } else { word };
     let names = names.iter().map(|name| format!("{} {name} for {}\n", paint(GREEN, word), done.release));
-    names.chain(done.notes.iter().map(|note| format!("{} {note}\n", paint(DIM, "note")))).collect()
+    names.chain(done.notes.iter().map(style::note)).collect()
 }

@@ -4,7 +4,7 @@ use super::change::{Change, would};
 use crate::failure::{End, Failure};
 use crate::journal;
 use crate::output::Output;
-use crate::style::{DIM, GREEN, paint};
+use crate::style::{self, GREEN, paint};
 use crate::watcher::Watcher;
 use clap::Args;
 use kmend_install::{Event, Recorder};
@@ -71,7 +71,7 @@ impl Unload {
                     it.unloaded
                 ),
             };
-            it.notes.iter().fold(done, |text, note| format!("{text}{} {note}\n", paint(DIM, "note")))
+            it.notes.iter().fold(done, |text, note| text + &style::note(note))
         };
         output.document(&Done { unloaded: name, rest, notes }, text)?;
         Ok(End::Done)

@@ -1,6 +1,6 @@
-use super::*;
 use crate::fake::Fake;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 /// A sample: its metric, its labels, its value.
 type Sample = (String, Vec<(String, String)>, f64);
