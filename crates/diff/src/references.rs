@@ -6,6 +6,7 @@
 //! A branch between two functions of one section carries no relocation at all; it is found by decoding too.
 
 use crate::atoms::{AtomId, AtomKind, Unit};
+use crate::special;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use kmend_object::{Object, Section, SectionId, SymbolId, SymbolKind, elf};
 
@@ -67,9 +68,38 @@ pub(crate) enum Target {
 /// code and data and needs none of it.
 pub(crate) fn raw(object: &Object) -> Vec<Vec<RawReference>> {
     let of_section = |section: &Section| {
-        if section.name.starts_with(".debug_") { Vec::new() } else { sorted(section) }
+        if section.name.starts_with(".debug_") {
+            return Vec::new();
+        }
+        let mut list = sorted(section);
+        if section.name == special::ALTERNATIVES {
+            lead_empty_replacements_home(&section.data, &mut list);
+        }
+        list
     };
     object.sections.iter().map(of_section).collect()
+}
+
+/// An alternative without instructions still says where they are: where those of the next begin, which may be another
+/// function's. Nothing is read there, so it is led to the place that the alternative is for.
+fn lead_empty_replacements_home(entries: &[u8], list: &mut [RawReference]) {
+    let (pairs, rest) = list.as_chunks_mut::<2>();
+    let size = entries.len().checked_div(pairs.len()).unwrap_or(0);
+    // Where `replacementlen` is in `struct alt_instr` (arch/x86/include/asm/alternative.h): last, but before `padlen` where
+    // there is one (until 5.9, which has an entry of 13 bytes).
+    let Some(length) =
+        [(12, 11), (13, 11), (14, 13)].iter().find(|shape| shape.0 == size).map(|shape| shape.1)
+    else {
+        return;
+    };
+    if !rest.is_empty() || pairs.len() * size != entries.len() {
+        return;
+    }
+    for (entry, [place, replacement]) in entries.chunks(size).zip(pairs) {
+        if entry.get(length) == Some(&0) {
+            (replacement.symbol, replacement.addend) = (place.symbol, place.addend);
+        }
+    }
 }
 
 /// The relocations of the sections of one name, in order of their offset.

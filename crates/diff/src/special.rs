@@ -66,6 +66,9 @@ const fn notes(name: &'static str) -> Row {
     row(name, Treatment::Entries { relocations: 1, compared: false })
 }
 
+/// Instructions that boot exchanges for others.
+pub(crate) const ALTERNATIVES: &str = ".altinstructions";
+
 /// The trampolines that static calls go through (arch/x86/include/asm/static_call.h).
 pub(crate) const TRAMPOLINES: &str = ".static_call.text";
 
@@ -76,7 +79,7 @@ const TABLE: &[Row] = &[
     entries("__bug_table", 2),                      // arch/x86/include/asm/bug.h: bug_addr, file
     entries("__ex_table", 2),                       // arch/x86/include/asm/asm.h: insn, fixup
     entries("__jump_table", 3),                     // arch/x86/include/asm/jump_label.h: code, target, key
-    entries(".altinstructions", 2),                 // arch/x86/include/asm/alternative.h: instr, repl
+    entries(ALTERNATIVES, 2),                       // arch/x86/include/asm/alternative.h: instr, repl
     entries(".parainstructions", 1),                // arch/x86/include/asm/paravirt_types.h, until 6.8
     entries(".smp_locks", 1),                       // arch/x86/include/asm/alternative.h: LOCK_PREFIX
     entries("_kprobe_blacklist", 1),                // include/asm-generic/kprobes.h
