@@ -78,6 +78,17 @@ fn names_with_slashes_are_refused() {
 }
 
 #[test]
+fn parameters_are_for_one_module_and_not_every_refusal_can_be_overridden() {
+    let place = Place::new();
+    let bad = |arguments: &[&str], why: &str| {
+        place.kmend(arguments).expect(2, &[""], &["KM0001", why]);
+    };
+    bad(&["load", "x.ko", "--", "a=\"b"], "cannot be told to the kernel");
+    bad(&["load", "x.ko", "y.ko", "--", "a=1"], "one by one");
+    bad(&["load", "x.ko", "--despite", "KM0759"], "KM0711");
+}
+
+#[test]
 fn the_cache_is_empty_at_first() {
     let place = Place::new();
     place.kmend(&["kernel", "list"]).expect(0, &["kmend kernel fetch"], &[""]);

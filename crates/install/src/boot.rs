@@ -7,7 +7,7 @@ use crate::install::digest;
 use crate::manifest::{Manifest, Module, last_replacing};
 use crate::recorder;
 use crate::store::{Locked, Store};
-use kmend_live::{Candidate, Decision, LiveError, LoadOptions, Loaded, System};
+use kmend_live::{Candidate, Decision, Late, LiveError, LoadOptions, Loaded, System};
 use kmend_refusal::{Code, Coded};
 use serde::Serialize;
 use std::os::fd::AsRawFd;
@@ -193,7 +193,7 @@ impl Loader<'_> {
             let error = InstallError::NoCrashMemory { name: name(), why: error.to_string() };
             return (BootOutcome::Failed, Some(error));
         }
-        let options = LoadOptions { timeout: self.patience(), reverse: false, way_back: Duration::ZERO };
+        let options = LoadOptions { timeout: self.patience(), late: Late::Leave, way_back: Duration::ZERO };
         let loaded = self.system.load(&candidate, options, &mut |_| Decision::Wait);
         // The load has happened: that it cannot be written down is no reason to say anything else.
         let _ = self.locked(|locked| recorder::loaded(locked, self.system, Event::Boot, &candidate, &loaded));

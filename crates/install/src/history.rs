@@ -77,6 +77,12 @@ pub struct Record {
     /// The SHA-256 of its module, where it is known.
     #[serde(default)]
     pub sha256: Option<String>,
+    /// The parameters that its module was given.
+    #[serde(default)]
+    pub parameters: Vec<String>,
+    /// The codes of the refusals that were overridden.
+    #[serde(default)]
+    pub despite: Vec<String>,
     /// What came of it.
     pub outcome: Outcome,
     /// The code of the error, if there was one.
@@ -96,6 +102,8 @@ impl Record {
             event,
             livepatch: livepatch.to_owned(),
             sha256: None,
+            parameters: Vec::new(),
+            despite: Vec::new(),
             outcome,
             code: None,
             why: None,

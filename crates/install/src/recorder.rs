@@ -2,9 +2,9 @@
 
 use crate::crash::Crash;
 use crate::error::InstallError;
-use crate::history::{self, Event, Record};
+use crate::history::{self, Event, Outcome, Record};
 use crate::store::{Locked, Store};
-use kmend_live::{Candidate, LiveError, LoadOptions, Loaded, System, Watch};
+use kmend_live::{Candidate, LiveError, LoadOptions, Loaded, State, System, Watch};
 use kmend_refusal::{Code, Coded};
 
 /// Remembers what is done to a system. What cannot be remembered is done all the same, and told.
@@ -77,7 +77,9 @@ pub(crate) fn loaded(
     result: &Result<Loaded, LiveError>,
 ) -> Result<(), InstallError> {
     let name = &candidate.module.name;
+    let goes_on = matches!(result, Ok(Loaded { state: State::Enabling, .. }));
     match result.as_ref().map_err(Coded::code) {
+        Ok(_) if goes_on => {}
         Ok(_) | Err(Code::AlreadyLoaded) => Crash::finish(locked, system, name)?,
         Err(Code::TransitionStalled | Code::Interrupted) => {}
         Err(_) => {
@@ -86,18 +88,23 @@ pub(crate) fn loaded(
     }
     let mut record = Record::of(event, name, result);
     record.sha256 = Some(candidate.sha256.clone());
+    record.parameters = candidate.parameters.iter().map(ToString::to_string).collect();
+    record.despite = candidate.despite.iter().map(|error| error.code().name().to_owned()).collect();
+    if goes_on {
+        record.outcome = Outcome::Left;
+    }
     history::keep(locked, system, system.release().ok(), record)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::Outcome;
-    use kmend_live::fake::{Fake, RELEASE, module, patient};
+    use kmend_live::Late;
+    use kmend_live::fake::{Fake, RELEASE, module, module_with, patient};
     use std::time::Duration;
 
     const NOW: LoadOptions =
-        LoadOptions { timeout: Duration::ZERO, reverse: false, way_back: Duration::ZERO };
+        LoadOptions { timeout: Duration::ZERO, late: Late::Leave, way_back: Duration::ZERO };
 
     fn load(fake: &Fake) -> (Result<Loaded, LiveError>, Vec<String>) {
         let system = fake.system();
@@ -137,6 +144,23 @@ mod tests {
         assert!(load(&fake).0.is_err());
         assert!(!fake.path("var/lib/kmend/loading.json").exists());
         assert_eq!(outcomes(&fake), [(Event::Load, Outcome::Failed)]);
+    }
+
+    #[test]
+    fn what_was_given_and_overridden_is_remembered() {
+        let fake = Fake::new();
+        fake.write("proc/sys/kernel/ftrace_enabled", "0\n");
+        fake.stall();
+        let path = fake.file("x.ko", &module_with("x", RELEASE, true, "parmtype=replace:int\0"));
+        let system = fake.system();
+        let mut candidate = system.check_despite(&[path], &[Code::FtraceOff]).remove(0).unwrap();
+        candidate.give(&["replace=1".parse().unwrap()]).unwrap();
+        let options = LoadOptions { late: Late::Accept, ..NOW };
+        Recorder::new(&system).load(&candidate, options, &mut patient).unwrap();
+        let record = Store::of(&system).history().unwrap().records.remove(0);
+        assert_eq!((record.parameters, record.despite), (vec!["replace=1".into()], vec!["KM0712".into()]));
+        assert_eq!(record.outcome, Outcome::Left);
+        assert!(fake.read("var/lib/kmend/loading.json").contains("\"finished\":false"));
     }
 
     #[test]

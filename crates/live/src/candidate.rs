@@ -1,18 +1,25 @@
 //! What is checked of a livepatch before the kernel sees it.
 
 use crate::error::LiveError;
+use crate::parameters::{self, Parameter};
 use crate::patches::LoadedPatch;
 use crate::system::{System, check_name};
 use kmend_inspect::Inspection;
 use kmend_kernel::{Module, Packing};
+use kmend_refusal::{Code, Coded};
 use kmend_sign::{CertificateFacts, sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The largest module that is read, in bytes.
 const LARGEST_MODULE: u64 = 256 << 20;
+
+/// Refusals that whoever loads may override: the kernel judges by itself whether it takes such a module, or an administrator may
+/// know better. Whom a machine trusts is not among them.
+pub const OVERRIDABLE: [Code; 5] =
+    [Code::WrongKernel, Code::BuildIdDiffers, Code::FunctionConflict, Code::FtraceOff, Code::SignatureNeeded];
 
 /// A livepatch that can be loaded: its file, as it was checked.
 #[derive(Debug)]
@@ -25,6 +32,12 @@ pub struct Candidate {
     pub sha256: String,
     /// The trusted certificate by which its signature is valid; `None` if this machine trusts nobody in particular.
     pub signed_by: Option<CertificateFacts>,
+    /// What its module is given.
+    pub parameters: Vec<Parameter>,
+    /// What speaks against it, and was overridden.
+    pub despite: Vec<LiveError>,
+    /// The names of the parameters that its module has.
+    declared: BTreeSet<String>,
     /// What was checked, and is loaded.
     pub(crate) bytes: Vec<u8>,
 }
@@ -47,11 +60,39 @@ impl Candidate {
             return Err(no_livepatch("it is packed; unpack it first"));
         }
         let module = Module::parse(&bytes).map_err(|error| vec![error.into()])?;
+        let declared = parameters::declared(&module);
         let module = kmend_inspect::read(path, &module)
             .map_err(|_| no_livepatch("it is a module, but its .modinfo does not say `livepatch=Y`"))?;
         check_name(&module.name).map_err(|error| vec![error])?;
         let sha256 = sha256(&bytes);
-        Ok(Candidate { path: path.to_owned(), module, sha256, signed_by: None, bytes })
+        Ok(Candidate {
+            path: path.to_owned(),
+            module,
+            sha256,
+            signed_by: None,
+            parameters: Vec::new(),
+            despite: Vec::new(),
+            declared,
+            bytes,
+        })
+    }
+
+    /// Gives its module parameters. The kernel would ignore those that the module does not have; they are refused.
+    pub fn give(&mut self, parameters: &[Parameter]) -> Result<(), Vec<LiveError>> {
+        let unknown =
+            parameters.iter().filter(|parameter| !parameters::is_declared(parameter, &self.declared));
+        let errors: Vec<LiveError> = unknown
+            .map(|parameter| LiveError::NoSuchParameter {
+                name: self.module.name.clone(),
+                parameter: parameter.name().to_owned(),
+                declared: self.declared.iter().cloned().collect(),
+            })
+            .collect();
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        self.parameters = parameters.to_vec();
+        Ok(())
     }
 
     /// What was read of the file, which is what is loaded.
@@ -74,6 +115,15 @@ impl System {
     /// Checks livepatches that shall be loaded one after the other, all before the first is. For each that cannot be,
     /// all the reasons.
     pub fn check(&self, paths: &[PathBuf]) -> Vec<Result<Candidate, Vec<LiveError>>> {
+        self.check_despite(paths, &[])
+    }
+
+    /// The same. Refusals with one of these codes that can be overridden are: the candidate names them.
+    pub fn check_despite(
+        &self,
+        paths: &[PathBuf],
+        despite: &[Code],
+    ) -> Vec<Result<Candidate, Vec<LiveError>>> {
         let Ok(patches) = self.patches() else {
             // A file that cannot be read is told first.
             return paths.iter().map(|path| self.without_livepatches(path)).collect();
@@ -88,6 +138,9 @@ impl System {
             if names.contains(&candidate.module.name) {
                 errors.push(LiveError::AlreadyLoaded(candidate.module.name.clone()));
             }
+            let overridden =
+                |error: &LiveError| OVERRIDABLE.contains(&error.code()) && despite.contains(&error.code());
+            (candidate.despite, errors) = errors.into_iter().partition(overridden);
             if !errors.is_empty() {
                 return Err(errors);
             }

@@ -196,6 +196,16 @@ pub enum LiveError {
         /// What its file says.
         why: &'static str,
     },
+    /// The kernel would ignore it.
+    #[error("{name} has no parameter `{parameter}`: {}", parameters(.declared))]
+    NoSuchParameter {
+        /// The module.
+        name: String,
+        /// The parameter's name.
+        parameter: String,
+        /// The names of those that it has.
+        declared: Vec<String>,
+    },
     /// A file in sysfs or procfs holds something else than the kernel writes.
     #[error("{path} holds `{found}`", path = path.display())]
     SysfsFormat {
@@ -244,9 +254,14 @@ impl Coded for LiveError {
             LiveError::NotSignalled { .. } => Code::NotSignalled,
             LiveError::NoTransition(_) => Code::NoTransition,
             LiveError::DoesNotReplace { .. } => Code::DoesNotReplace,
+            LiveError::NoSuchParameter { .. } => Code::NoSuchParameter,
             LiveError::SysfsFormat { .. } => Code::SysfsFormat,
         }
     }
+}
+
+fn parameters(declared: &[String]) -> String {
+    if declared.is_empty() { "it has none".into() } else { format!("it has {}", declared.join(", ")) }
 }
 
 fn lines(lines: &[String]) -> String {

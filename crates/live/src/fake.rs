@@ -130,10 +130,10 @@ struct FakeKernel {
 }
 
 impl ModuleCalls for FakeKernel {
-    fn insert(&self, module: &[u8]) -> Result<(), Errno> {
+    fn insert(&self, module: &[u8], parameters: &str) -> Result<(), Errno> {
         let module = Module::parse(module).unwrap();
         let mut state = self.state.borrow_mut();
-        state.calls.push(format!("insert {}", module.name()));
+        state.calls.push(format!("insert {} {parameters}", module.name()).trim_end().to_owned());
         if let Some(errno) = state.refusal {
             return Err(errno);
         }

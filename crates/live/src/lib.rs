@@ -17,6 +17,7 @@ mod kernel_log;
 mod load;
 mod metrics;
 mod modules;
+mod parameters;
 mod patches;
 mod status;
 mod system;
@@ -26,11 +27,12 @@ mod transition;
 mod trust;
 mod unload;
 
-pub use candidate::{Candidate, conflicts_in_order};
+pub use candidate::{Candidate, OVERRIDABLE, conflicts_in_order};
 pub use change::{Signaller, Waited};
 pub use error::LiveError;
 pub use journal::{Event, Priority};
-pub use load::{LoadOptions, Loaded};
+pub use load::{Late, LoadOptions, Loaded};
+pub use parameters::Parameter;
 pub use patches::{LoadedPatch, PatchedFunction, PatchedObject, State};
 pub use status::{
     Effective, FunctionStatus, KernelStatus, NotInForce, PatchStatus, RestStatus, Since, Status,

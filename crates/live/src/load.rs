@@ -3,6 +3,8 @@
 use crate::candidate::Candidate;
 use crate::error::LiveError;
 use crate::kernel_log::KernelLog;
+use crate::parameters::line;
+use crate::patches::State;
 use crate::system::{System, read_if_there};
 use crate::transition::{Wait, Watch};
 use kmend_sign::CertificateFacts;
@@ -21,10 +23,21 @@ const MODULE_PATIENCE: Duration = Duration::from_secs(5);
 pub struct LoadOptions {
     /// How long to wait for the transition.
     pub timeout: Duration,
-    /// Whether a transition that is not over then is turned around; else it is left to the kernel.
-    pub reverse: bool,
-    /// How long to wait then for the transition back: tasks that were moved must be moved again.
+    /// What becomes of a transition that is not over then.
+    pub late: Late,
+    /// How long to wait for the transition back: tasks that were moved must be moved again.
     pub way_back: Duration,
+}
+
+/// What becomes of a transition that is not over in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// It is turned around, and the livepatch is unloaded again.
+    Reverse,
+    /// It is left to the kernel, and the load counts as failed.
+    Leave,
+    /// It is left to the kernel: whoever loads does not need it to be over.
+    Accept,
 }
 
 impl Default for LoadOptions {
@@ -32,16 +45,18 @@ impl Default for LoadOptions {
     /// `SIGNALS_TIMEOUT`): a minute more.
     fn default() -> Self {
         let minute_more = Duration::from_secs(75);
-        Self { timeout: minute_more, reverse: true, way_back: minute_more }
+        Self { timeout: minute_more, late: Late::Reverse, way_back: minute_more }
     }
 }
 
-/// A livepatch that every task runs.
+/// A livepatch that is loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Loaded {
     /// The name of its module.
     pub name: String,
-    /// From the system call to the end of the transition.
+    /// `Enabled` if every task runs it, `Enabling` if its transition was left to the kernel.
+    pub state: State,
+    /// From the system call to the end of the transition, or to the time at which it was left.
     pub time: Duration,
     /// The trusted certificate by which its signature is valid; `None` if this machine trusts nobody in particular.
     pub signed_by: Option<CertificateFacts>,
@@ -62,18 +77,19 @@ impl System {
         self.make_room(name)?;
         let start = Instant::now();
         let log = KernelLog::from_now(&self.path("dev/kmsg"));
-        if let Err(errno) = self.calls.insert(&candidate.bytes) {
+        if let Err(errno) = self.calls.insert(&candidate.bytes, &line(&candidate.parameters)) {
             return Err(self.refused(name.clone(), errno, &log));
         }
-        let loaded =
-            || Loaded { name: name.clone(), time: start.elapsed(), signed_by: candidate.signed_by.clone() };
-        match self.await_transition(name, options.timeout, watch)? {
-            Wait::Over => Ok(loaded()),
-            Wait::Left => Err(self.left(name)),
-            Wait::TimedOut if !options.reverse => Err(self.stalled(name, options.timeout)),
-            Wait::TimedOut | Wait::Reversed => {
+        let signed_by = candidate.signed_by.clone();
+        let loaded = |state| Loaded { name: name.clone(), state, time: start.elapsed(), signed_by };
+        match (self.await_transition(name, options.timeout, watch)?, options.late) {
+            (Wait::Over, _) => Ok(loaded(State::Enabled)),
+            (Wait::Left, _) => Err(self.left(name)),
+            (Wait::TimedOut, Late::Accept) => Ok(loaded(State::Enabling)),
+            (Wait::TimedOut, Late::Leave) => Err(self.stalled(name, options.timeout)),
+            (Wait::TimedOut, Late::Reverse) | (Wait::Reversed, _) => {
                 match self.reverse(name, start.elapsed(), options.way_back, watch)? {
-                    None => Ok(loaded()),
+                    None => Ok(loaded(State::Enabled)),
                     Some(error) => {
                         if matches!(error, LiveError::Reversed { .. }) && !self.is_pinned(name)? {
                             self.remove_module(name, MODULE_PATIENCE)?;
@@ -100,6 +116,7 @@ impl System {
     /// What a failed load means.
     fn refused(&self, name: String, errno: Errno, log: &KernelLog) -> LiveError {
         let log = log.about(&name);
+        let ftrace = self.ftrace_enabled() != Some(false);
         if errno == Errno::PERM && !self.may_load() {
             return LiveError::NotRoot(format!("loading {name}"));
         }
@@ -110,7 +127,9 @@ impl System {
             Some(patch) if errno == Errno::BUSY => LiveError::TransitionBusy { name, other: patch.name },
             _ => match self.rejection(errno) {
                 Some(why) => LiveError::SignatureRejected { name, why, errno: errno.into(), log },
-                None => LiveError::KernelRefused { name, why: meaning(errno), errno: errno.into(), log },
+                None => {
+                    LiveError::KernelRefused { name, why: why(errno, ftrace, &log), errno: errno.into(), log }
+                }
             },
         }
     }
@@ -143,7 +162,29 @@ impl System {
     }
 }
 
-/// What an errno of finit_module(2) means for a livepatch (Linux 6.12: kernel/module/main.c,
+/// What lines of the kernel's log say of a load that failed, where the errno says less (Linux 6.12: kernel/livepatch/core.c and
+/// patch.c, kernel/params.c).
+const TOLD: [(&str, &str); 4] = [
+    ("pre-patch callback failed", "one of its callbacks (pre_patch) declined"),
+    (
+        "is not compatible with the already installed",
+        "a loaded livepatch changed states of the system that it does not know",
+    ),
+    ("' invalid for parameter `", "a parameter does not take this value"),
+    ("' too large for parameter `", "a parameter does not take so long a value"),
+];
+
+/// Why the kernel refused a livepatch.
+fn why(errno: Errno, ftrace: bool, log: &[String]) -> &'static str {
+    let told = TOLD.iter().find(|(words, _)| log.iter().any(|line| line.contains(words)));
+    match told {
+        Some((_, meaning)) => meaning,
+        None if errno == Errno::BUSY && !ftrace => "ftrace is off (kernel.ftrace_enabled is 0)",
+        None => meaning(errno),
+    }
+}
+
+/// What an errno of init_module(2) means for a livepatch (Linux 6.12: kernel/module/main.c,
 /// kernel/livepatch/core.c, kernel/trace/ftrace.c).
 fn meaning(errno: Errno) -> &'static str {
     match errno {
@@ -164,12 +205,12 @@ fn meaning(errno: Errno) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fake::{Fake, RELEASE, module};
+    use crate::fake::{Fake, RELEASE, module, module_with};
     use crate::transition::Decision;
     use std::path::PathBuf;
 
     const NOW: LoadOptions =
-        LoadOptions { timeout: Duration::ZERO, reverse: false, way_back: Duration::ZERO };
+        LoadOptions { timeout: Duration::ZERO, late: Late::Leave, way_back: Duration::ZERO };
 
     fn livepatch(fake: &Fake) -> PathBuf {
         fake.file("x.ko", &module("livepatch_x", RELEASE, true))
@@ -205,6 +246,41 @@ mod tests {
     }
 
     #[test]
+    fn a_transition_that_nobody_waits_for_is_no_error() {
+        let fake = Fake::new();
+        fake.stall();
+        let options = LoadOptions { late: Late::Accept, ..NOW };
+        assert_eq!(load_with(&fake, options, Decision::Wait).unwrap().state, State::Enabling);
+        assert_eq!(fake.calls(), ["insert livepatch_x"]);
+    }
+
+    #[test]
+    fn the_module_gets_its_parameters() {
+        let fake = Fake::new();
+        let module = module_with("livepatch_x", RELEASE, true, "parmtype=replace:int\0");
+        let path = fake.file("x.ko", &module);
+        let system = fake.system();
+        let mut candidate = system.check(&[path]).remove(0).unwrap();
+        let errors = candidate.give(&["reptile=1".parse().unwrap()]).unwrap_err();
+        assert_eq!(errors[0].to_string(), "livepatch_x has no parameter `reptile`: it has replace");
+        candidate.give(&["replace=1".parse().unwrap()]).unwrap();
+        system.load(&candidate, NOW, &mut |_| Decision::Wait).unwrap();
+        assert_eq!(fake.calls(), ["insert livepatch_x replace=1"]);
+    }
+
+    #[test]
+    fn the_log_says_more_than_the_errno() {
+        let why = |errno, ftrace, line: &str| why(errno, ftrace, &[line.to_owned()]);
+        assert_eq!(why(Errno::BUSY, false, ""), "ftrace is off (kernel.ftrace_enabled is 0)");
+        assert!(why(Errno::BUSY, true, "").contains("someone else"));
+        let line = "livepatch: pre-patch callback failed for object 'vmlinux'";
+        assert!(why(Errno::NODEV, true, line).contains("callback"));
+        let line = "livepatch: Livepatch patch (x) is not compatible with the already installed livepatches.";
+        assert!(why(Errno::INVAL, true, line).contains("states of the system"));
+        assert!(why(Errno::INVAL, true, "x: `a' invalid for parameter `replace'").contains("parameter"));
+    }
+
+    #[test]
     fn a_stalled_transition_is_turned_around_and_what_is_left_is_unloaded() {
         let fake = Fake::new();
         fake.stall();
@@ -224,7 +300,7 @@ mod tests {
     fn a_reversal_that_stalls_as_well_is_told_and_nothing_is_unloaded() {
         let fake = Fake::new();
         fake.stall();
-        let error = load_with(&fake, LoadOptions { reverse: true, ..NOW }, Decision::Wait).unwrap_err();
+        let error = load_with(&fake, LoadOptions { late: Late::Reverse, ..NOW }, Decision::Wait).unwrap_err();
         assert!(matches!(error, LiveError::TransitionStalled { .. }), "{error}");
         assert_eq!(fake.read("sys/kernel/livepatch/livepatch_x/enabled"), "0\n");
         assert_eq!(fake.calls(), ["insert livepatch_x"]);

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// `O_NONBLOCK` of delete_module(2) on x86-64 (Linux, include/uapi/asm-generic/fcntl.h): fail rather than wait
 /// for users.
@@ -10,8 +10,8 @@ const NONBLOCK: i32 = 0o4000;
 
 /// What the kernel does with modules and processes.
 pub(crate) trait ModuleCalls {
-    /// Loads a module.
-    fn insert(&self, module: &[u8]) -> Result<(), Errno>;
+    /// Loads a module, with its parameters as one text.
+    fn insert(&self, module: &[u8], parameters: &str) -> Result<(), Errno>;
     /// Unloads a module that nobody uses.
     fn remove(&self, name: &CStr) -> Result<(), Errno>;
     /// Stops a process.
@@ -25,8 +25,9 @@ pub(crate) struct RunningKernel;
 
 impl ModuleCalls for RunningKernel {
     /// The bytes and not their file: a file could be changed after it was checked.
-    fn insert(&self, module: &[u8]) -> Result<(), Errno> {
-        rustix::system::init_module(module, c"")
+    fn insert(&self, module: &[u8], parameters: &str) -> Result<(), Errno> {
+        let parameters = CString::new(parameters).map_err(|_| Errno::INVAL)?;
+        rustix::system::init_module(module, &parameters)
     }
 
     fn remove(&self, name: &CStr) -> Result<(), Errno> {

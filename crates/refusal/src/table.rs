@@ -178,6 +178,9 @@ codes! {
     ManifestDiffers = "0763", Refusal, "the manifest is not this module's", "do not load it: fetch both again from where they were made";
     SignatureRejected = "0764", Error, "the kernel does not accept the signature", "sign with a key whose certificate the kernel has: `mokutil --import CERT.der` enrolls one at the next boot, see docs/signing.md";
     SignatureUnsupported = "0765", Refusal, "a signature that kmend cannot verify", "sign it with RSA or ECDSA (P-256, P-384) over SHA-256, SHA-384 or SHA-512: `kmend sign`";
+
+    // 0790: what a module is given.
+    NoSuchParameter = "0790", Refusal, "the module has no such parameter", "`modinfo FILE` lists those that it has; the kernel would ignore another";
 }
 
 impl fmt::Display for Code {

@@ -82,7 +82,14 @@ fn add(text: &mut String, record: &Record) {
         Outcome::Left => paint(YELLOW, "left to the kernel"),
         Outcome::Failed => paint(RED, "failed"),
     };
-    let _ = write!(text, "  {} {event} {} {outcome}", record.at, paint(BOLD, &record.livepatch));
+    let _ = write!(text, "  {} {event} {}", record.at, paint(BOLD, &record.livepatch));
+    for parameter in &record.parameters {
+        let _ = write!(text, " {parameter}");
+    }
+    for code in &record.despite {
+        let _ = write!(text, " despite {code}");
+    }
+    let _ = write!(text, " {outcome}");
     if let Some(code) = &record.code {
         let _ = write!(text, " [{code}]");
     }

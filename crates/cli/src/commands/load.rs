@@ -3,11 +3,12 @@
 use crate::failure::{End, Failure};
 use crate::journal;
 use crate::output::Output;
-use crate::style::{self, DIM, GREEN, paint};
+use crate::style::{self, DIM, GREEN, YELLOW, paint};
 use crate::watcher::Watcher;
 use clap::Args;
 use kmend_install::{Recorder, Store};
-use kmend_live::{Candidate, LiveError, LoadOptions, Loaded, System};
+use kmend_live::{Candidate, Late, LiveError, LoadOptions, Loaded, OVERRIDABLE, Parameter, State, System};
+use kmend_refusal::{Code, Coded};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +25,12 @@ use std::time::Duration;
 /// livepatch is unloaded again. With --wait it is left to the kernel instead, which goes on with it. Ctrl-C on a terminal
 /// asks what to do; elsewhere it leaves the transition to the kernel.
 ///
+/// What stands after `--` are parameters of the module, as insmod and modprobe take them. The kernel would ignore one that
+/// the module does not have; kmend refuses it.
+///
+/// Livepatches of other tools are loaded as well: what kmend cannot read in them (a build id, a patch table that is made at run
+/// time) it does not check. A check that you know better than can be overridden with --despite and its code.
+///
 /// A livepatch that was built to replace others (which is what `kmend build` does unless told otherwise) takes the
 /// place of all that are loaded; `kmend inspect` tells. What kmend loads is gone after the next boot, unless it is
 /// installed (`kmend install`); what is installed for the running kernel can be given by its name.
@@ -37,6 +44,9 @@ pub(crate) struct Load {
     modules: Vec<PathBuf>,
     #[command(flatten)]
     how: How,
+    /// Parameters for the module, if it is one
+    #[arg(value_name = "PARAMETER[=VALUE]", last = true)]
+    parameters: Vec<Parameter>,
 }
 
 /// Load a livepatch that takes the place of all that are loaded, in one step
@@ -60,9 +70,12 @@ struct How {
     /// After how many seconds a transition that is not over is reversed
     #[arg(long, value_name = "S", default_value_t = LoadOptions::default().timeout.as_secs())]
     timeout: u64,
-    /// Wait this many seconds, and then leave the transition to the kernel
+    /// Wait this many seconds, and then leave the transition to the kernel; with 0 do not wait, and count it as loaded
     #[arg(long, value_name = "S", conflicts_with = "timeout")]
     wait: Option<u64>,
+    /// Override the refusal with this code: KM0703, KM0710, KM0711, KM0712 or KM0713 (may be given more than once)
+    #[arg(long, value_name = "CODE", value_parser = overridable)]
+    despite: Vec<Code>,
     /// Make all the checks, and load nothing
     #[arg(long)]
     dry_run: bool,
@@ -73,6 +86,7 @@ Examples:
   kmend load livepatch-fix.ko
   kmend load livepatch-first.ko livepatch-second.ko --timeout 300
   kmend load livepatch-fix.ko --dry-run
+  kmend load livepatch-theirs.ko -- debug=1 name=\"two words\"
   kmend load livepatch_fix";
 
 const REPLACE_EXAMPLES: &str = "\
@@ -84,6 +98,10 @@ Example:
 struct Loads {
     /// Whether nothing was to be changed.
     dry_run: bool,
+    /// What the module was or would be given.
+    parameters: Vec<Parameter>,
+    /// What was or would be overridden.
+    despite: Vec<Override>,
     /// What was loaded, in order.
     loaded: Vec<Loaded>,
     /// What would be loaded.
@@ -92,6 +110,13 @@ struct Loads {
     already_loaded: Vec<String>,
     /// What is to be known.
     notes: Vec<String>,
+}
+
+/// What speaks against a livepatch, and is overridden.
+#[derive(Debug, Serialize)]
+struct Override {
+    code: Code,
+    why: String,
 }
 
 impl Load {
@@ -104,7 +129,15 @@ impl Load {
         let system = System::running();
         let paths: Vec<PathBuf> =
             self.modules.iter().map(|module| file(&system, module)).collect::<Result<_, _>>()?;
-        let (candidates, already_loaded) = check(&system, &paths)?;
+        if paths.len() > 1 && !self.parameters.is_empty() {
+            let why = "parameters are for one module: load them one by one";
+            return Err(Failure::new(Code::Usage, "", why));
+        }
+        let (mut candidates, already_loaded) = check(&system, &paths, &self.how.despite)?;
+        for candidate in &mut candidates {
+            let subject = candidate.path.display().to_string();
+            candidate.give(&self.parameters).map_err(|errors| Failure::all(&subject, &errors))?;
+        }
         load(&system, &candidates, already_loaded, &self.how, output)
     }
 }
@@ -117,7 +150,8 @@ impl Replace {
 
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
-        let (candidates, already_loaded) = check(&system, std::slice::from_ref(&self.module))?;
+        let (candidates, already_loaded) =
+            check(&system, std::slice::from_ref(&self.module), &self.how.despite)?;
         for candidate in &candidates {
             candidate.require_replace()?;
         }
@@ -137,9 +171,13 @@ fn file(system: &System, module: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// Checks all the files. One that is loaded already is no reason not to load the others.
-fn check(system: &System, paths: &[PathBuf]) -> Result<(Vec<Candidate>, Vec<String>), Failure> {
+fn check(
+    system: &System,
+    paths: &[PathBuf],
+    despite: &[Code],
+) -> Result<(Vec<Candidate>, Vec<String>), Failure> {
     let (mut candidates, mut loaded, mut failure) = (Vec::new(), Vec::new(), None::<Failure>);
-    for (path, checked) in paths.iter().zip(system.check(paths)) {
+    for (path, checked) in paths.iter().zip(system.check_despite(paths, despite)) {
         match checked {
             Ok(candidate) => candidates.push(candidate),
             Err(errors) => match errors.as_slice() {
@@ -164,7 +202,13 @@ fn load(
     how: &How,
     output: &mut Output,
 ) -> Result<End, Failure> {
-    let mut loads = Loads { dry_run: how.dry_run, already_loaded, ..Loads::default() };
+    let mut loads = Loads {
+        dry_run: how.dry_run,
+        parameters: candidates.iter().flat_map(|candidate| candidate.parameters.clone()).collect(),
+        despite: candidates.iter().flat_map(|candidate| candidate.despite.iter().map(Override::of)).collect(),
+        already_loaded,
+        ..Loads::default()
+    };
     if how.dry_run {
         loads.would_load = candidates.iter().map(|candidate| candidate.module.name.clone()).collect();
     } else {
@@ -178,7 +222,7 @@ fn load(
                     failure
                         .with_detail(loads.loaded.iter().map(|loaded| format!("{} is loaded", loaded.name)))
                 })?;
-            journal::changed("load", &loaded.name, "loaded");
+            journal::changed("load", &loaded.name, &done(&loaded, candidate));
             loads.loaded.push(loaded);
         }
         loads.notes = recorder.notes();
@@ -190,20 +234,72 @@ fn load(
 
 impl How {
     fn options(&self) -> LoadOptions {
-        let (timeout, reverse) = self.wait.map_or((self.timeout, true), |wait| (wait, false));
-        let timeout = Duration::from_secs(timeout);
-        LoadOptions { timeout, reverse, ..LoadOptions::default() }
+        let (timeout, late) = match self.wait {
+            None => (self.timeout, Late::Reverse),
+            Some(0) => (0, Late::Accept),
+            Some(wait) => (wait, Late::Leave),
+        };
+        LoadOptions { timeout: Duration::from_secs(timeout), late, ..LoadOptions::default() }
     }
+}
+
+impl Override {
+    fn of(error: &LiveError) -> Override {
+        Override { code: error.code(), why: error.to_string() }
+    }
+}
+
+/// For clap: the code of a refusal that can be overridden.
+fn overridable(text: &str) -> Result<Code, String> {
+    let found = OVERRIDABLE.iter().find(|code| code.name() == text);
+    let codes = || OVERRIDABLE.map(Code::name).join(", ");
+    found.copied().ok_or_else(|| format!("these refusals can be overridden: {}", codes()))
+}
+
+/// What the journal is told of a load.
+fn done(loaded: &Loaded, candidate: &Candidate) -> String {
+    let mut words = vec!["loaded".to_owned()];
+    if loaded.state == State::Enabling {
+        words.push("its transition goes on".into());
+    }
+    words.extend(candidate.parameters.iter().map(|parameter| format!("with {parameter}")));
+    words.extend(candidate.despite.iter().map(|error| format!("despite {}", error.code())));
+    words.join(", ")
 }
 
 fn text(loads: &Loads) -> String {
     let already = loads.already_loaded.iter().map(|name| format!("{} {name}\n", paint(DIM, "loaded before")));
-    let would = loads.would_load.iter().map(|name| format!("{} {name}\n", paint(GREEN, "would load")));
+    let with = loads.parameters.iter().fold(String::new(), |text, parameter| format!("{text} {parameter}"));
+    let would = loads.would_load.iter().map(|name| format!("{} {name}{with}\n", paint(GREEN, "would load")));
     let loaded = loads.loaded.iter().map(|loaded| {
         let by =
             loaded.signed_by.as_ref().map(|by| format!(", signed by {}", by.subject)).unwrap_or_default();
-        format!("{} {} in {:.2} s{by}\n", paint(GREEN, "loaded"), loaded.name, loaded.time.as_secs_f64())
+        let how = match loaded.state {
+            State::Enabling => ", its transition goes on in the kernel".to_owned(),
+            _ => format!(" in {:.2} s", loaded.time.as_secs_f64()),
+        };
+        format!("{} {}{with}{how}{by}\n", paint(GREEN, "loaded"), loaded.name)
     });
+    let despite =
+        loads.despite.iter().map(|it| format!("{} {}: {}\n", paint(YELLOW, "despite"), it.code, it.why));
     let notes = loads.notes.iter().map(style::note);
-    already.chain(would).chain(loaded).chain(notes).collect()
+    already.chain(would).chain(loaded).chain(despite).chain(notes).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arguments::Arguments;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_help_names_what_can_be_overridden() {
+        let mut command = Arguments::command();
+        let help = command.find_subcommand_mut("load").unwrap().render_long_help().to_string();
+        for code in OVERRIDABLE {
+            assert!(help.contains(code.name()), "{help}");
+            assert_eq!(overridable(code.name()), Ok(code));
+        }
+        assert!(overridable("KM0701").is_err());
+    }
 }

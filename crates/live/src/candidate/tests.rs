@@ -110,6 +110,26 @@ fn a_damaged_signature_is_told_where_none_is_needed() {
 }
 
 #[test]
+fn what_an_administrator_knows_better_is_overridden_and_named() {
+    let fake = Fake::new();
+    fake.write("proc/sys/kernel/ftrace_enabled", "0\n");
+    let check = |bytes: &[u8], despite: &[Code]| {
+        let checked = fake.system().check_despite(&[fake.file("y.ko", bytes)], despite).remove(0);
+        checked.map(|candidate| candidate.despite.iter().map(Coded::code).collect::<Vec<_>>())
+    };
+    assert_eq!(check(&livepatch(), &OVERRIDABLE).unwrap(), [Code::FtraceOff]);
+    assert!(check(&livepatch(), &[Code::FunctionConflict]).is_err());
+    assert!(check(&module("y", "5.0.0", true), &[Code::FtraceOff]).is_err(), "one of two");
+    fake.write("proc/sys/kernel/ftrace_enabled", "1\n");
+    assert_eq!(check(&livepatch(), &OVERRIDABLE).unwrap(), [], "nothing speaks against it");
+    trust(&fake, "rsa.crt");
+    assert!(
+        check(&livepatch(), &[Code::NotSigned]).is_err(),
+        "whom the machine trusts is not for a command to say"
+    );
+}
+
+#[test]
 fn a_livepatch_is_not_loaded_twice_by_one_command() {
     let fake = Fake::new();
     let path = fake.file("y.ko", &livepatch());
