@@ -114,6 +114,7 @@ fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &C
         add("debian/installed".into(), with_debian(debian::boot::installed));
         add("debian/crash".into(), with_debian(debian::boot::crash));
         add("debian/upgrade".into(), with_debian(debian::boot::upgrade));
+        add("selftests".into(), with_debian(debian::selftests::run));
     }
     let subject = Arc::new(Subject::new(bench.cache.clone(), Kernel::clone(kernel))?);
     for source in selfcheck::pick(&subject.prepared.database, if choice.all { ALL_UNITS } else { UNITS }) {

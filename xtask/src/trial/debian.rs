@@ -1,6 +1,7 @@
 //! The package on a real Debian 12 with systemd: it installs, works, and goes without a trace.
 
 pub(super) mod boot;
+pub(super) mod selftests;
 
 use super::{Bench, whole};
 use crate::{package, userland};
