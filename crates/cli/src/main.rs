@@ -21,9 +21,15 @@ mod watcher;
 use arguments::Arguments;
 use clap::Parser;
 use output::Output;
+use signal_hook::consts::SIGXFSZ;
+use signal_hook::flag;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 fn main() -> ExitCode {
+    // A limit on the size of files (`ulimit -f`) is then an error where the file is written, and nothing is left half done. It can
+    // only fail for signals that cannot be handled.
+    let _ = flag::register(SIGXFSZ, Arc::default());
     let (mut output, ended) = match Arguments::try_parse() {
         Ok(Arguments { command, json }) => {
             let mut output = Output::new(json);

@@ -8,6 +8,7 @@ mod texts;
 use crate::btf::Btf;
 use crate::error::KernelError;
 use crate::exports::{self, Export};
+use crate::file::read_file;
 use crate::kallsyms::{self, Reached};
 use crate::symbols::Symbols;
 use crate::symtab;
@@ -16,9 +17,11 @@ pub use elf::ImageSection;
 pub(crate) use elf::{ElfPlace, ElfSymbol};
 pub(crate) use memory::Memory;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 pub use texts::build_id;
+
+/// The largest image that is read, in bytes: a vmlinux with its debug information has a quarter of it.
+const LARGEST_IMAGE: u64 = 4 << 30;
 
 /// The facts of one kernel image. Everything is read when it is opened: a damaged part is met there and not
 /// in the middle of a stage.
@@ -35,7 +38,8 @@ pub struct Image {
 impl Image {
     /// Reads a bzImage (`vmlinuz`) or an ELF kernel (`vmlinux`), the latter packed or not.
     pub fn open(path: &Path) -> Result<Image, KernelError> {
-        let bytes = fs::read(path).map_err(|source| KernelError::Io { path: path.into(), source })?;
+        let bytes =
+            read_file(path, LARGEST_IMAGE).map_err(|source| KernelError::Io { path: path.into(), source })?;
         Image::parse(bytes).map_err(|error| error.in_file(path))
     }
 

@@ -18,6 +18,7 @@
 mod btf;
 mod error;
 mod exports;
+mod file;
 mod image;
 mod kallsyms;
 mod le;
@@ -30,6 +31,7 @@ mod unpack;
 pub use btf::{Btf, Layout};
 pub use error::KernelError;
 pub use exports::Export;
+pub use file::{LARGEST_MODULE, read_file};
 pub use image::{Image, ImageSection, build_id};
 pub use listing::Listing;
 pub use module::{Module, ModulePosition, ModuleTree, SIGNATURE_MARK};

@@ -6,11 +6,11 @@ mod tree;
 
 use crate::error::KernelError;
 use crate::exports::Export;
+use crate::file::{LARGEST_MODULE, read_file};
 use crate::unpack::Packing;
 use kmend_object::{Object, ObjectError, Section};
 pub use positions::ModulePosition;
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::Path;
 pub use tree::ModuleTree;
 
@@ -28,7 +28,8 @@ pub struct Module {
 impl Module {
     /// Reads a module, packed or not; by its contents, not by its file name.
     pub fn open(path: &Path) -> Result<Module, KernelError> {
-        let bytes = fs::read(path).map_err(|source| KernelError::Io { path: path.into(), source })?;
+        let bytes = read_file(path, LARGEST_MODULE)
+            .map_err(|source| KernelError::Io { path: path.into(), source })?;
         Module::parse(&bytes).map_err(|error| error.in_file(path))
     }
 

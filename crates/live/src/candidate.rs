@@ -5,16 +5,11 @@ use crate::parameters::{self, Parameter};
 use crate::patches::LoadedPatch;
 use crate::system::{System, check_name};
 use kmend_inspect::Inspection;
-use kmend_kernel::{Module, Packing};
+use kmend_kernel::{LARGEST_MODULE, Module, Packing, read_file};
 use kmend_refusal::{Code, Coded};
 use kmend_sign::{CertificateFacts, sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
-
-/// The largest module that is read, in bytes.
-const LARGEST_MODULE: u64 = 256 << 20;
 
 /// Refusals that whoever loads may override: the kernel judges by itself whether it takes such a module, or an administrator may
 /// know better. Whom a machine trusts is not among them.
@@ -53,9 +48,7 @@ impl Candidate {
     pub fn open(path: &Path) -> Result<Candidate, Vec<LiveError>> {
         let io = |source| vec![LiveError::Io { path: path.to_owned(), source }];
         let no_livepatch = |why| vec![LiveError::NotALivepatch { what: path.display().to_string(), why }];
-        let mut bytes = Vec::new();
-        let file = File::open(path).map_err(io)?;
-        file.take(LARGEST_MODULE).read_to_end(&mut bytes).map_err(io)?;
+        let bytes = read_file(path, LARGEST_MODULE).map_err(io)?;
         if Packing::detect(&bytes).is_some() {
             return Err(no_livepatch("it is packed; unpack it first"));
         }

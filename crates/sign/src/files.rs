@@ -7,15 +7,13 @@ use crate::hash::Hash;
 use crate::manifest::{Manifest, beside, signature_of};
 use crate::signer::Signer;
 use kmend_inspect::{InspectError, Inspection};
-use kmend_kernel::{KernelError, Module, Packing};
-use serde::Serialize;
+use kmend_kernel::{KernelError, LARGEST_MODULE, Module, Packing, read_file};
+use serde::{Serialize, Serializer};
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// The largest module that is read, in bytes.
-const LARGEST_MODULE: u64 = 256 << 20;
 /// The largest manifest and the largest patch, in bytes.
 pub(crate) const LARGEST_TEXT: u64 = 16 << 20;
 /// The largest key or certificate: one of an 8192 bit key has 7 KiB in PEM.
@@ -25,8 +23,10 @@ const LARGEST_SMALL: u64 = 64 << 10;
 #[derive(Debug, Clone, Serialize)]
 pub struct Signed {
     /// The signed module's file.
+    #[serde(serialize_with = "shown")]
     pub module: PathBuf,
     /// The module's manifest and the file of its signature, if there is a manifest.
+    #[serde(serialize_with = "both_shown")]
     pub manifest: Option<[PathBuf; 2]>,
     /// Whose key signed.
     pub certificate: CertificateFacts,
@@ -36,6 +36,16 @@ pub struct Signed {
     pub replaced: Option<SignatureFinding>,
     /// What the signer should know.
     pub notes: Vec<String>,
+}
+
+/// A path as it is shown: JSON cannot hold bytes that are not UTF-8, and serde fails at them.
+pub(crate) fn shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}
+
+#[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
+fn both_shown<S: Serializer>(paths: &Option<[PathBuf; 2]>, serializer: S) -> Result<S::Ok, S::Error> {
+    paths.as_ref().map(|paths| paths.each_ref().map(|path| path.display().to_string())).serialize(serializer)
 }
 
 /// Signs a livepatch's file, in its place or to another, and its manifest if one lies beside it. Nothing is written in a
@@ -80,8 +90,12 @@ pub fn sign_file(
     })
 }
 
-/// Writes a file that others see whole or not at all, even after a loss of power. It can be read by all.
+/// Writes a file that others see whole or not at all, even after a loss of power. It can be read by all. What is there and is no
+/// file, such as a pipe or `/dev/null`, is not replaced by one.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return Err(io::Error::other("what is there is no file"));
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder)?;
     file.write_all(bytes)?;
@@ -123,13 +137,5 @@ pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>, SignError> {
 }
 
 pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>, SignError> {
-    let read = || {
-        let mut bytes = Vec::new();
-        if fs::metadata(path)?.is_dir() {
-            return Err(io::ErrorKind::IsADirectory.into());
-        }
-        File::open(path)?.take(most + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > most { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
-    };
-    read().map_err(SignError::io("read", path))
+    read_file(path, most).map_err(SignError::io("read", path))
 }

@@ -4,7 +4,7 @@ use crate::appended::unsigned;
 use crate::certificate::Certificate;
 use crate::error::SignError;
 use crate::facts::{Fact, require_equal};
-use crate::files::{LARGEST_TEXT, inspect, read, read_if_there, read_module};
+use crate::files::{LARGEST_TEXT, inspect, read, read_if_there, read_module, shown};
 use crate::finding::{SignatureFinding, Verdict, of_content, of_module};
 use crate::hash::sha256;
 use crate::manifest::{Manifest, beside, signature_of};
@@ -45,6 +45,7 @@ pub struct Verification {
 #[derive(Debug, Serialize)]
 pub struct ManifestFinding {
     /// Its file.
+    #[serde(serialize_with = "shown")]
     pub path: PathBuf,
     /// Its signature.
     pub signature: Option<SignatureFinding>,

@@ -54,10 +54,10 @@ impl Cache {
         // mean something to make or to the shell of its recipes.
         let plain =
             |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+@%,=~".contains(&byte) || !byte.is_ascii();
-        if !root.as_os_str().as_encoded_bytes().iter().all(|&byte| plain(byte)) {
+        if !root.to_str().is_some_and(|path| path.bytes().all(plain)) {
             return Err(StoreError::Root(format!(
                 "{} cannot hold kernels: a kernel does not build in a folder whose path has a space, a colon \
-                 or a shell's special characters; set KMEND_CACHE to another folder",
+                 or a shell's special characters, or is not UTF-8; set KMEND_CACHE to another folder",
                 root.display()
             )));
         }

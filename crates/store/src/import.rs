@@ -181,6 +181,9 @@ fn file(path: &Path, what: &str) -> Result<PathBuf, StoreError> {
     let path = absolute(path, what)?;
     let unreadable =
         |error: std::io::Error| StoreError::Import(format!("the {what} {}: {error}", path.display()));
+    if !path.is_file() {
+        return Err(StoreError::Import(format!("the {what} {} is no file", path.display())));
+    }
     let mut first = [0];
     match File::open(&path).and_then(|mut file| file.read(&mut first)).map_err(unreadable)? {
         0 => Err(StoreError::Import(format!("the {what} {} is empty", path.display()))),
@@ -189,5 +192,8 @@ fn file(path: &Path, what: &str) -> Result<PathBuf, StoreError> {
 }
 
 fn absolute(path: &Path, what: &str) -> Result<PathBuf, StoreError> {
-    path.canonicalize().map_err(|error| StoreError::Import(format!("the {what} {}: {error}", path.display())))
+    let refuse = |why: &str| StoreError::Import(format!("the {what} {}: {why}", path.display()));
+    let path = path.canonicalize().map_err(|error| refuse(&error.to_string()))?;
+    // The record of a kernel is JSON.
+    if path.to_str().is_some() { Ok(path) } else { Err(refuse("its path is not UTF-8")) }
 }

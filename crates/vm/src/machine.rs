@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 const LAST_WORDS: Duration = Duration::from_millis(800);
 /// The longest line of a console that is read in one piece, in bytes.
 const LONGEST_LINE: u64 = 8192;
+/// The longest time that a guest gets: an `Instant` cannot hold every sum.
+const LONGEST_TIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Pieces that may wait to be looked at before the guest has to wait.
 const QUEUE: usize = 64;
 
@@ -46,7 +48,7 @@ pub struct Machine {
     pub processors: u32,
     /// Further options for the kernel.
     pub options: String,
-    /// From start to end.
+    /// From start to end; at most 30 days.
     pub timeout: Duration,
 }
 
@@ -100,13 +102,13 @@ impl Machine {
             warnings_fail,
             since: Instant::now(),
         };
-        listener.listen(self.timeout)
+        listener.listen(self.timeout.min(LONGEST_TIME))
     }
 
     /// Whether the kernel comes as far as its banner within the machine's time.
     pub(crate) fn prints_banner(&self) -> bool {
         let Ok(guest) = self.start(None, None) else { return false };
-        let end = Instant::now() + self.timeout;
+        let end = Instant::now() + self.timeout.min(LONGEST_TIME);
         loop {
             match guest.events.recv_timeout(end.saturating_duration_since(Instant::now())) {
                 Ok(Event::Console(line)) if line.windows(14).any(|text| text == b"Linux version ") => {

@@ -19,9 +19,11 @@ use kmend_refusal::Code;
 use kmend_store::{Cache, Kernel};
 use kmend_vm::ProofReport;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// The largest patch that is read, in bytes: that of a whole release of the kernel is smaller.
+const LARGEST_PATCH: u64 = 256 << 20;
 /// The longest identifier of what a patch fixes, in bytes.
 const LONGEST_FIX: usize = 64;
 
@@ -140,7 +142,7 @@ struct Run<'a> {
     #[serde(flatten)]
     report: &'a Report,
     #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'a Path>,
+    path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<&'a Explanation>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,9 +185,10 @@ impl Build {
         match &proof {
             Some(proof) if !output.is_json() => output.text(&prove::text(proof))?,
             _ if output.is_json() => {
-                let (report, path) = (&built.report, built.module.as_deref());
+                let (report, path) =
+                    (&built.report, built.module.as_ref().map(|path| path.display().to_string()));
                 let run = Run { report, path, explanation, proof };
-                output.result(&run, |_| String::new())?;
+                output.value(&run)?;
             }
             _ => {}
         }
@@ -225,7 +228,8 @@ impl Sign {
 impl Patches {
     fn read(&self) -> Result<Vec<(String, Vec<u8>)>, Failure> {
         let read = |path: &PathBuf| {
-            let bytes = std::fs::read(path).map_err(|error| Failure::io(path, &error))?;
+            let bytes =
+                kmend_kernel::read_file(path, LARGEST_PATCH).map_err(|error| Failure::io(path, &error))?;
             let name = path.file_name().unwrap_or(path.as_os_str());
             let patch = PatchFile { name: name.to_string_lossy().into_owned(), bytes };
             if self.reverse {

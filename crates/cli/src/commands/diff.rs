@@ -13,6 +13,9 @@ use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+/// The largest object that is read, in bytes. Units of the kernel have a few MiB with their debug information.
+const LARGEST_OBJECT: u64 = 1 << 30;
+
 /// Compare two objects: which functions changed, which are new
 ///
 /// Compares the object of the original source with that of the patched one, function by function, and lists what
@@ -74,7 +77,7 @@ impl Diff {
             notes: &delta.notes,
             explanation,
         };
-        output.result(&difference, |difference| {
+        output.document(&difference, |difference| {
             text(&delta) + &difference.explanation.as_ref().map(explanation::text).unwrap_or_default()
         })?;
         Ok(if delta.is_empty() { End::Nothing } else { End::Done })
@@ -82,7 +85,7 @@ impl Diff {
 }
 
 fn read(path: &Path) -> Result<Object, Failure> {
-    let bytes = std::fs::read(path).map_err(|error| Failure::io(path, &error))?;
+    let bytes = kmend_kernel::read_file(path, LARGEST_OBJECT).map_err(|error| Failure::io(path, &error))?;
     Object::parse(&bytes).map_err(|error| Failure::about(path.display().to_string(), &error))
 }
 

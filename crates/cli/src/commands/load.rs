@@ -162,7 +162,7 @@ impl Replace {
 /// The file that is meant: a word that is no file's name may be that of an installed livepatch.
 fn file(system: &System, module: &Path) -> Result<PathBuf, Failure> {
     match module.to_str() {
-        Some(name) if !module.exists() && !name.contains(['/', '.']) => {
+        Some(name) if !module.exists() && crate::arguments::module_name(name).is_ok() => {
             let name = name.replace('-', "_");
             Ok(Store::of(system).path_of(&system.release()?, &name)?)
         }
