@@ -131,6 +131,22 @@ mod tests {
     }
 
     #[test]
+    fn what_every_command_prints_as_json_is_described() {
+        const DESCRIBED: &str = include_str!("../../../docs/json.md");
+        fn check(command: &clap::Command, above: &str) {
+            for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+                let name = format!("{above} {}", inner.get_name());
+                if inner.has_subcommands() {
+                    check(inner, &name);
+                } else {
+                    assert!(DESCRIBED.contains(&format!("`{name}`")), "docs/json.md does not have {name}");
+                }
+            }
+        }
+        check(&Arguments::command(), "kmend");
+    }
+
+    #[test]
     fn every_command_has_a_manual_with_an_example() {
         fn check(command: &clap::Command) {
             for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {

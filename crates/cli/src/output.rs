@@ -3,8 +3,10 @@
 use crate::failure::Failure;
 use crate::style;
 use kmend_build::RefusalReport;
+use kmend_explain::visible;
 use kmend_refusal::Code;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 /// Where a command's result goes.
@@ -37,28 +39,21 @@ impl Output {
         Output { json, closed: false }
     }
 
-    /// Prints a result: its value if JSON is asked for, else its text.
-    pub(crate) fn result<T: Serialize>(
-        &mut self,
-        value: &T,
-        text: impl FnOnce(&T) -> String,
-    ) -> Result<(), Failure> {
-        if !self.json {
-            return self.text(&text(value));
-        }
-        let mut text = serde_json::to_string_pretty(value)
-            .map_err(|error| Failure::new(Code::Internal, "", error.to_string()))?;
-        text.push('\n');
-        self.text(&text)
-    }
-
-    /// Prints a result with the version of its shape: what is no list, and has no version of its own.
+    /// Prints a result: its value with the version of its shape if JSON is asked for, else its text.
     pub(crate) fn document<T: Serialize>(
         &mut self,
         value: &T,
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
-        self.result(&Document { schema: SCHEMA, value }, |document| text(document.value))
+        if self.json { self.value(&Document { schema: SCHEMA, value }) } else { self.text(&text(value)) }
+    }
+
+    /// Prints a value as JSON that has a version of its own: the report of a build.
+    pub(crate) fn value<T: Serialize>(&mut self, value: &T) -> Result<(), Failure> {
+        let mut text = serde_json::to_string_pretty(value)
+            .map_err(|error| Failure::new(Code::Internal, "", error.to_string()))?;
+        text.push('\n');
+        self.text(&text)
     }
 
     /// Prints a text as it is. Colours are left out where the stream takes none.
@@ -66,8 +61,9 @@ impl Output {
         if self.closed {
             return Ok(());
         }
+        let safe = if self.json { Cow::Borrowed(text) } else { Cow::Owned(harmless(text)) };
         let mut stream = anstream::stdout();
-        match stream.write_all(text.as_bytes()).and_then(|()| stream.flush()) {
+        match stream.write_all(safe.as_bytes()).and_then(|()| stream.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.closed = true;
                 Ok(())
@@ -84,9 +80,9 @@ impl Output {
 
     /// Prints all the reasons of a failure.
     pub(crate) fn failure(&mut self, failure: &Failure) {
-        // If not even this can be printed, the exit code alone tells.
-        let _ = self.result(&Reasons { schema: SCHEMA, refusals: failure.reasons() }, |_| String::new());
-        if !self.json {
+        let document = Reasons { schema: SCHEMA, refusals: failure.reasons() };
+        // That it cannot be printed may be the very reason.
+        if !self.json || self.value(&document).is_err() {
             reasons(failure.reasons());
         }
     }
@@ -101,7 +97,35 @@ pub(crate) fn reasons(reasons: &[RefusalReport]) {
 /// Prints a text to standard error.
 pub(crate) fn say(text: &str) {
     // There is nowhere left to report that standard error is closed.
-    let _ = anstream::stderr().write_all(text.as_bytes());
+    let _ = anstream::stderr().write_all(harmless(text).as_bytes());
+}
+
+/// A text with its lines and colours, and nothing else that a terminal obeys: names come from files of others.
+fn harmless(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(['\n', '\x1b']) {
+        let (before, here) = rest.split_at(at);
+        safe.push_str(&visible(before));
+        // The character itself is one byte.
+        let (kept, after) = here.split_at(colour(here).max(1));
+        if kept == "\x1b" {
+            safe.push_str(&visible(kept));
+        } else {
+            safe.push_str(kept);
+        }
+        rest = after;
+    }
+    safe.push_str(&visible(rest));
+    safe
+}
+
+/// The length of the sequence that sets a colour (ECMA-48, 8.3.117, SGR) at a text's beginning; 0 if none is there.
+fn colour(text: &str) -> usize {
+    let Some(parameters) = text.strip_prefix("\x1b[") else { return 0 };
+    let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';');
+    let set = end.filter(|end| parameters.get(*end..).is_some_and(|rest| rest.starts_with('m')));
+    set.map_or(0, |end| "\x1b[".len() + end + 1)
 }
 
 /// Asks on the terminal; nothing if nobody is there to answer.
@@ -113,4 +137,20 @@ pub(crate) fn ask(question: &str) -> Option<String> {
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).ok()?;
     Some(answer.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_and_colours_stay_and_what_else_a_terminal_obeys_does_not() {
+        assert_eq!(harmless("a\n\x1b[1;31mb\x1b[0m\tc\n"), "a\n\x1b[1;31mb\x1b[0m\tc\n");
+        assert_eq!(
+            harmless("\x1b]0;title\x07 \x1b[2J\r\u{9b}m"),
+            "\\u{1b}]0;title\\u{7} \\u{1b}[2J\\r\\u{9b}m"
+        );
+        assert_eq!(harmless("\x1b[1;"), "\\u{1b}[1;");
+        assert_eq!(harmless("\x1b"), "\\u{1b}");
+    }
 }

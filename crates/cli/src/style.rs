@@ -2,6 +2,7 @@
 
 use anstyle::{AnsiColor, Style};
 use kmend_build::RefusalReport;
+use kmend_explain::visible;
 use kmend_refusal::Kind;
 use std::fmt::Write;
 
@@ -27,7 +28,7 @@ pub(crate) fn reason(report: &RefusalReport) -> String {
     };
     let mut text = format!("{}: {}", paint(style.bold(), format!("{label}[{}]", refusal.code)), report.title);
     if !refusal.subject.is_empty() {
-        let _ = write!(text, ": {}", paint(BOLD, &refusal.subject));
+        let _ = write!(text, ": {}", paint(BOLD, visible(&refusal.subject)));
     }
     if let Some(place) = &refusal.place {
         let _ = write!(text, " ({place})");

@@ -41,7 +41,7 @@ fn a_closed_pipe_ends_help_quietly_and_a_full_disk_does_not() {
 #[test]
 fn bad_usage_is_a_refusal_in_the_common_form() {
     let place = Place::new();
-    place.kmend(&[]).expect(2, &[""], &["Usage: kmend"]);
+    place.kmend::<&str>(&[]).expect(2, &[""], &["Usage: kmend"]);
     let form = ["refused[KM0001]: bad usage\n  ", "\n  way out: "];
     place.kmend(&["frob"]).expect(2, &[""], &form);
     place.kmend(&["diff", "one.o"]).expect(2, &[""], &form);
@@ -93,7 +93,7 @@ fn the_cache_is_empty_at_first() {
     let place = Place::new();
     place.kmend(&["kernel", "list"]).expect(0, &["kmend kernel fetch"], &[""]);
     let list = place.kmend(&["kernel", "list", "--verbose", "--json"]);
-    assert_eq!((list.code, list.json()), (0, serde_json::json!([])));
+    assert_eq!((list.code, list.json()), (0, serde_json::json!({"schema": 1, "kernels": [], "damaged": []})));
     let unknown =
         ["refused[KM0101]: no such kernel in the cache", "6.1.0-none", "way out: `kmend kernel list`"];
     place.kmend(&["kernel", "remove", "6.1.0-none"]).expect(2, &[""], &unknown);

@@ -5,6 +5,7 @@ use crate::failure::{End, Failure};
 use crate::output::Output;
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Write the man pages and the shells' completions
@@ -25,6 +26,13 @@ const EXAMPLES: &str = "\
 Example:
   kmend generate target/pages";
 
+/// Where they are.
+#[derive(Serialize)]
+struct Generated {
+    man: String,
+    completions: String,
+}
+
 impl Generate {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let man = folder(&self.folder.join("man"))?;
@@ -34,7 +42,9 @@ impl Generate {
             clap_complete::generate_to(shell, &mut Arguments::command(), "kmend", &completions)
                 .map_err(|error| Failure::io(&completions, &error))?;
         }
-        output.text(&format!("{}\n{}\n", man.display(), completions.display()))?;
+        let generated =
+            Generated { man: man.display().to_string(), completions: completions.display().to_string() };
+        output.document(&generated, |made| format!("{}\n{}\n", made.man, made.completions))?;
         Ok(End::Done)
     }
 }

@@ -5,6 +5,7 @@ use crate::output::Output;
 use crate::signing::{self, Trusting};
 use crate::style::{BOLD, DIM, paint};
 use clap::Args;
+use kmend_explain::visible;
 use kmend_inspect::{Inspection, LivepatchSymbol, ObjectRelocations, PatchedObject};
 use kmend_sign::{SignatureFinding, Trust};
 use serde::Serialize;
@@ -58,7 +59,7 @@ fn text(document: &Document) -> String {
     let module = &document.module;
     let mut text = head(module, signing::signature(document.signature.as_ref()));
     for object in &module.objects {
-        let _ = write!(text, "\n{}\n", paint(BOLD, format!("patches {}", object.name)));
+        let _ = write!(text, "\n{}\n", paint(BOLD, format!("patches {}", visible(&object.name))));
         add_object(&mut text, object);
     }
     if module.replace.is_none() {
@@ -66,16 +67,21 @@ fn text(document: &Document) -> String {
     }
     if !module.updates.is_empty() {
         let title = paint(BOLD, "values that it exchanges, by object");
-        let _ = writeln!(text, "\n{title}\n  {}", module.updates.join("\n  "));
+        let _ = writeln!(text, "\n{title}\n  {}", lines(&module.updates));
     }
     for relocations in &module.relocations {
         add_relocations(&mut text, relocations);
     }
     if !module.exports.is_empty() {
         let title = paint(BOLD, "exported symbols that it uses");
-        let _ = writeln!(text, "\n{title}\n  {}", module.exports.join("\n  "));
+        let _ = writeln!(text, "\n{title}\n  {}", lines(&module.exports));
     }
     text
+}
+
+/// One a line. Whatever a module says must not look like a line of kmend's own.
+fn lines(names: &[String]) -> String {
+    names.iter().map(|name| visible(name)).collect::<Vec<_>>().join("\n  ")
 }
 
 fn head(module: &Inspection, signature: String) -> String {
@@ -96,7 +102,7 @@ fn head(module: &Inspection, signature: String) -> String {
     ];
     // Few modules say what they are for.
     rows.iter().filter(|(_, value)| !value.is_empty()).fold(String::new(), |mut text, (name, value)| {
-        let _ = writeln!(text, "{name:<10}  {value}");
+        let _ = writeln!(text, "{name:<10}  {}", visible(value));
         text
     })
 }
@@ -112,20 +118,20 @@ fn replaces(replace: Option<bool>) -> &'static str {
 fn add_object(text: &mut String, object: &PatchedObject) {
     for function in &object.functions {
         text.push_str("  ");
-        text.push_str(&function.name);
+        text.push_str(&visible(&function.name));
         if function.replacement != function.name {
-            let _ = write!(text, " by {}", function.replacement);
+            let _ = write!(text, " by {}", visible(&function.replacement));
         }
         add_position(text, function.position);
         text.push('\n');
     }
     for callback in &object.callbacks {
-        let _ = writeln!(text, "  callback {}: {}", callback.when, callback.function);
+        let _ = writeln!(text, "  callback {}: {}", callback.when, visible(&callback.function));
     }
 }
 
 fn add_relocations(text: &mut String, relocations: &ObjectRelocations) {
-    let title = format!("resolved with {}", relocations.object);
+    let title = format!("resolved with {}", visible(&relocations.object));
     let _ = writeln!(text, "\n{} {} relocations", paint(BOLD, title), relocations.count);
     for symbol in &relocations.symbols {
         let _ = writeln!(text, "  {}", symbol_text(symbol, &relocations.object));
@@ -133,9 +139,9 @@ fn add_relocations(text: &mut String, relocations: &ObjectRelocations) {
 }
 
 fn symbol_text(symbol: &LivepatchSymbol, object: &str) -> String {
-    let mut text = symbol.name.clone();
+    let mut text = visible(&symbol.name);
     if symbol.object != object {
-        let _ = write!(text, " of {}", symbol.object);
+        let _ = write!(text, " of {}", visible(&symbol.object));
     }
     add_position(&mut text, symbol.position);
     text

@@ -75,7 +75,7 @@ impl Prove {
         };
         let kernel = cache.kernel(&release)?;
         let report = prove(&cache, &kernel, &self.module, &self.checks)?;
-        output.result(&report, text)?;
+        output.document(&report, text)?;
         Ok(End::Done)
     }
 }

@@ -6,6 +6,7 @@ use crate::output::Output;
 use crate::style::{BOLD, DIM, GREEN, YELLOW, paint};
 use clap::Args;
 use indicatif::HumanDuration;
+use kmend_explain::visible;
 use kmend_install::{Overview, Store};
 use kmend_live::{Effective, FunctionStatus, KernelStatus, LiveError, PatchStatus, Since, Status, System};
 use kmend_refusal::Code;
@@ -184,10 +185,10 @@ fn add_patch(text: &mut String, status: &PatchStatus, functions: &[FunctionStatu
         let _ = writeln!(text, "  {:<12} {}", "since", ago(since));
     }
     if !status.fixes.is_empty() {
-        let _ = writeln!(text, "  {:<12} {}", "fixes", paint(GREEN, status.fixes.join(", ")));
+        let _ = writeln!(text, "  {:<12} {}", "fixes", paint(GREEN, visible(&status.fixes.join(", "))));
     }
     if let Some(subject) = &status.subject {
-        let _ = writeln!(text, "  {:<12} {subject}", "subject");
+        let _ = writeln!(text, "  {:<12} {}", "subject", visible(subject));
     }
     for object in &status.patch.objects {
         let absent = if object.patched == Some(false) { " (not patched now)" } else { "" };
@@ -226,7 +227,7 @@ fn effective(effective: &Effective) -> String {
     let version = effective.version.as_deref().unwrap_or_default();
     let mut text = format!("{} {version}\n", paint(BOLD, &effective.release));
     for fix in &effective.fixes {
-        let _ = writeln!(text, "{} {fix}", paint(GREEN, "fixed"));
+        let _ = writeln!(text, "{} {}", paint(GREEN, "fixed"), visible(fix));
     }
     for name in &effective.livepatches {
         let _ = writeln!(text, "{} {name}", paint(GREEN, "in force"));

@@ -6,6 +6,7 @@ use crate::signing::{self, Trusting};
 use crate::style::{BOLD, DIM, GREEN, RED, paint};
 use clap::Args;
 use kmend_build::RefusalReport;
+use kmend_explain::visible;
 use kmend_sign::{Equality, Fact, ManifestFinding, Verification, Wanted, verify};
 use serde::Serialize;
 use std::fmt::Write;
@@ -75,7 +76,7 @@ impl Verify {
 
 fn text(document: &Document) -> String {
     let found = &document.verification;
-    let mut text = format!("{}\n", paint(BOLD, &found.name));
+    let mut text = format!("{}\n", paint(BOLD, visible(&found.name)));
     let _ = writeln!(text, "  sha256     {} {}", found.sha256, paint(DIM, "without the signature"));
     let _ = writeln!(text, "  signature  {}", signing::signature(found.signature.as_ref()));
     match &found.manifest {
@@ -88,7 +89,7 @@ fn text(document: &Document) -> String {
 }
 
 fn add_manifest(text: &mut String, manifest: &ManifestFinding) {
-    let _ = writeln!(text, "  manifest   {}", manifest.path.display());
+    let _ = writeln!(text, "  manifest   {}", visible(&manifest.path.display().to_string()));
     let _ = writeln!(text, "    signature  {}", signing::signature(manifest.signature.as_ref()));
     let width = manifest.facts.iter().map(|fact| fact.fact.chars().count()).max().unwrap_or_default();
     for Fact { fact, equality, stated, found } in &manifest.facts {
@@ -98,9 +99,13 @@ fn add_manifest(text: &mut String, manifest: &ManifestFinding) {
             Equality::Stated => paint(DIM, "stated "),
         };
         let stated = if stated.is_empty() { "nothing" } else { stated };
-        let _ = write!(text, "    {word} {fact:<width$}  {stated}");
+        let _ = write!(text, "    {word} {fact:<width$}  {}", visible(stated));
         if let (Equality::Differs, Some(found)) = (equality, found) {
-            let _ = write!(text, ", but it is {}", if found.is_empty() { "nothing" } else { found });
+            let _ = write!(
+                text,
+                ", but it is {}",
+                if found.is_empty() { "nothing".into() } else { visible(found) }
+            );
         }
         text.push('\n');
     }

@@ -35,7 +35,7 @@ impl Fetch {
         let mut progress = Progress::new();
         let kernel = kmend_store::fetch(&cache, &self.spec, &mut |event| show(&mut progress, &event))?;
         drop(progress);
-        output.result(&kernel, text)?;
+        output.document(&kernel, text)?;
         Ok(End::Done)
     }
 }

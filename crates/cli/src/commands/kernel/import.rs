@@ -50,7 +50,7 @@ impl Import {
             release: self.release.clone(),
         };
         let kernel = own.import(&Cache::open()?)?;
-        output.result(&kernel, fetch::text)?;
+        output.document(&kernel, fetch::text)?;
         Ok(End::Done)
     }
 }

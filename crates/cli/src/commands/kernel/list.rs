@@ -28,7 +28,21 @@ pub(crate) struct List {
 const EXAMPLES: &str = "\
 Examples:
   kmend kernel list
-  kmend kernel list --verbose --json | jq '.[].facts.build_id'";
+  kmend kernel list --verbose --json | jq '.kernels[].facts.build_id'";
+
+/// What the cache holds.
+#[derive(Serialize)]
+struct Kernels {
+    kernels: Vec<Entry>,
+    damaged: Vec<Damaged>,
+}
+
+/// A kernel that is not complete.
+#[derive(Serialize)]
+struct Damaged {
+    release: String,
+    why: String,
+}
 
 /// One kernel of the list.
 #[derive(Serialize)]
@@ -60,12 +74,15 @@ struct Facts {
 impl List {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let cache = Cache::open()?;
-        let entries: Vec<Entry> =
+        let kernels =
             cache.kernels()?.into_iter().map(|kernel| self.entry(kernel)).collect::<Result<_, _>>()?;
-        for (release, error) in cache.damaged()? {
-            say(&format!("{}: {release} is not complete: {error}\n", paint(YELLOW, "warning")));
+        let damaged = cache.damaged()?.into_iter();
+        let damaged = damaged.map(|(release, error)| Damaged { release, why: error.to_string() }).collect();
+        let kernels = Kernels { kernels, damaged };
+        for Damaged { release, why } in kernels.damaged.iter().filter(|_| !output.is_json()) {
+            say(&format!("{}: {release} is not complete: {why}\n", paint(YELLOW, "warning")));
         }
-        output.result(&entries, |entries| self.text(entries))?;
+        output.document(&kernels, |all| self.text(&all.kernels))?;
         Ok(End::Done)
     }
 

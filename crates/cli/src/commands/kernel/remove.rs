@@ -30,7 +30,7 @@ struct Removed<'a> {
 impl Remove {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         Cache::open()?.remove(&self.release)?;
-        output.result(&Removed { removed: &self.release }, |it| format!("removed {}\n", it.removed))?;
+        output.document(&Removed { removed: &self.release }, |it| format!("removed {}\n", it.removed))?;
         Ok(End::Done)
     }
 }
