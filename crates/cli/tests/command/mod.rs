@@ -1,6 +1,11 @@
 //! Runs the built `kmend` on files of a folder of its own.
 
+// No test file uses all of it.
+#![allow(dead_code)]
+
 use kmend_process::Command;
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -31,8 +36,33 @@ impl Place {
     }
 
     /// Runs kmend in the folder.
-    pub fn kmend(&self, arguments: &[&str]) -> Ended {
+    pub fn kmend<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Ended {
         self.run(Command::new(env!("CARGO_BIN_EXE_kmend")).args(arguments))
+    }
+
+    /// The same; if it does not end within some seconds, it is killed, and its code is 124.
+    pub fn kmend_in_time<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Ended {
+        let timeout = Command::new("timeout").args(["-k", "1", "20", env!("CARGO_BIN_EXE_kmend")]);
+        self.run(timeout.args(arguments))
+    }
+
+    /// All that lies in the folder and in its folders but the cache, with sizes.
+    pub fn contents(&self) -> BTreeSet<(PathBuf, u64)> {
+        let (mut found, mut folders) = (BTreeSet::new(), vec![self.folder.path().to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let there = path.symlink_metadata().unwrap();
+                if path == self.path("cache") {
+                    continue;
+                }
+                if there.is_dir() {
+                    folders.push(path.clone());
+                }
+                found.insert((path, if there.is_dir() { 0 } else { there.len() }));
+            }
+        }
+        found
     }
 
     /// Runs a line of shell in the folder; `kmend` is found by its name.
