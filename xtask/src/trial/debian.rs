@@ -45,6 +45,10 @@ impl Debian {
 const FILES: &str = "find / -xdev -not \\( -path '/var/log/*' -o -path '/var/lib/dpkg/*' -o -path '/var/lib/systemd/*' \
                      -o -path '/var/tmp/*' -o -path '/tmp/*' -o -path '/var/cache/*' \\) | sort";
 
+/// Loads what is installed, and makes the crash memory one of another boot, which then holds it.
+const HELD: &str = "kmend load livepatch_meminfo && sed -i \"s/$(cat /proc/sys/kernel/random/boot_id)/\
+                    00000000-0000-4000-8000-000000000000/\" /var/lib/kmend/loading.json; kmend boot; kmend status";
+
 /// Installs the package, uses it, and purges it.
 pub(crate) fn package(bench: &Bench, debian: &Debian, kernel: &Kernel) -> Result<()> {
     let mut guest = Guest::new(bench, debian)?;
@@ -75,7 +79,12 @@ pub(crate) fn package(bench: &Bench, debian: &Debian, kernel: &Kernel) -> Result
             ("kmend install /kmend/livepatch-meminfo.ko && ls /var/lib/kmend", "installed"),
             ("kmend unload livepatch_meminfo; grep VmallocChunk /proc/meminfo", "VmallocChunk"),
             ("zcat /usr/share/man/man1/kmend.1.gz", "livepatch"),
+            // Loaded, installed and held: what goes with the package, and what does not.
+            (HELD, "held: the machine went down"),
+            ("dpkg --remove kmend", "stay loaded until the next boot: livepatch_meminfo"),
+            ("dpkg -i /kmend/kmend.deb && kmend status", "held: the machine went down"),
             ("dpkg --purge kmend", "Purging configuration files for kmend"),
+            ("ls /var/lib/kmend 2>&1 || ls /sys/kernel/livepatch", "livepatch_meminfo"),
             (&purged, "nothing is left"),
         ],
     )
