@@ -10,6 +10,12 @@ use kmend_vm::VmError;
 /// A livepatch that oopses while it is loaded.
 const OOPS: &str = "tests/debian/oops.patch";
 
+/// A livepatch of the function in which a task reads from a pipe that stays empty.
+const STALL: &str = "tests/patches/stall.patch";
+/// Loads it while a task does, and resets the machine before the transition is over.
+const RESET: &str = "mkfifo /tmp/pipe; sleep 1000 > /tmp/pipe & cat /tmp/pipe & sleep 1; kmend load --wait 1 livepatch_stall; \
+                     [ $? = 1 ] && echo b > /proc/sysrq-trigger";
+
 /// Says in which order two units became active, by the clock that only goes forward.
 const EARLIER: &str = "time() { systemctl show -P ActiveEnterTimestampMonotonic \"$1\"; }\n\
                        kmend=$(time kmend.service) network=$(time network-pre.target)\n\
@@ -41,14 +47,25 @@ pub(crate) fn installed(bench: &Bench, debian: &Debian, kernel: &Kernel) -> Resu
     guest.boot(kernel, &[("kmend list", "no livepatch is loaded")])
 }
 
-/// The machine goes down while an installed livepatch is loaded: the next boot holds it.
+/// The machine goes down while an installed livepatch is loaded, by a reset in the middle of its transition and by an oops at
+/// boot: the next boot holds it.
 pub(crate) fn crash(bench: &Bench, debian: &Debian, kernel: &Kernel) -> Result<()> {
     let mut guest = Guest::new(bench, debian)?;
     guest.add_livepatch(kernel, OOPS)?;
+    guest.add_livepatch(kernel, STALL)?;
+    let reset =
+        [("dpkg -i /kmend/kmend.deb && kmend install /kmend/livepatch-stall.ko && sync", ""), (RESET, "")];
+    match guest.scenario(kernel, &reset).run() {
+        Err(VmError::Protocol { step: Some(step), .. }) if step == RESET => {}
+        Err(error) => return Err(error).context("the boot that is reset in the middle of a transition"),
+        Ok(_) => bail!("the machine was not reset"),
+    }
     guest.boot(
         kernel,
         &[
-            ("dpkg -i /kmend/kmend.deb", "Setting up kmend"),
+            ("kmend list", "no livepatch is loaded"),
+            ("kmend status", "held: the machine went down while it was loaded"),
+            ("kmend uninstall livepatch_stall", "uninstalled"),
             ("kmend install /kmend/livepatch-oops.ko", "installed"),
         ],
     )?;
