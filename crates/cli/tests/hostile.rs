@@ -78,7 +78,7 @@ const NAMES: &[&str] = &[
     "@",
     "kernel @",
     "list @",
-    "list --@",
+    "list --x@",
 ];
 
 /// A folder with good files.
@@ -165,7 +165,9 @@ fn what_is_no_file_to_read_is_told_with_its_name() {
         for (name, shown) in &names {
             let what = format!("kmend {line} with {shown}");
             let ended = place.kmend_in_time(&words(line, name));
-            expect_reason(&what, &ended, &[1, 2]);
+            // What is no file may be the name of an installed livepatch, which is not there.
+            let codes: &[i32] = if line.starts_with("load") { &[1, 2, 3] } else { &[1, 2] };
+            expect_reason(&what, &ended, codes);
             // There is no kernel to build for, the passphrase is wrong, nobody has signed: what is there was read.
             let read = ["KM0101", "KM0751", "KM0759"].iter().any(|code| ended.stderr.contains(code));
             assert!(read || ended.stderr.contains(shown), "{what} does not name it:\n{}", ended.stderr);
@@ -260,7 +262,7 @@ fn what_cannot_be_written_is_told_and_stays_as_it_is() {
     symlink("/proc", place.path("read-only")).unwrap();
     let before = place.contents();
     for line in WRITERS {
-        for name in ["none/x/y", "text/x", "pipe", "folder/none/x", "read-only/x", "loop"] {
+        for name in ["none/x/y", "text/x", "pipe", "folder/none/x", "read-only/x"] {
             // A folder is made where there is none.
             if line.starts_with("generate") && name.contains("none") {
                 continue;
@@ -385,7 +387,7 @@ fn every_document_has_a_version() {
     for line in
         done.chain(failed).chain([list, made, "doctor", "history", "list", "status", "boot --dry-run"])
     {
-        let mut words = words(line, "/none/of/this".as_ref());
+        let mut words = words(line, "/dev/null/x".as_ref());
         if !line.ends_with("--json") {
             words.push("--json".into());
         }

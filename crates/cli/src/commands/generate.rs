@@ -4,7 +4,7 @@ use crate::arguments::Arguments;
 use crate::failure::{End, Failure};
 use crate::output::Output;
 use clap::{Args, CommandFactory};
-use clap_complete::Shell;
+use clap_complete::{Generator, Shell};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -39,8 +39,11 @@ impl Generate {
         clap_mangen::generate_to(Arguments::command(), &man).map_err(|error| Failure::io(&man, &error))?;
         let completions = folder(&self.folder.join("completions"))?;
         for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-            clap_complete::generate_to(shell, &mut Arguments::command(), "kmend", &completions)
-                .map_err(|error| Failure::io(&completions, &error))?;
+            // Written by itself: clap's own way to a file panics where it cannot write.
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "kmend", &mut text);
+            let file = completions.join(shell.file_name("kmend"));
+            std::fs::write(&file, text).map_err(|error| Failure::io(&file, &error))?;
         }
         let generated =
             Generated { man: man.display().to_string(), completions: completions.display().to_string() };
