@@ -5,7 +5,7 @@
 
 use kmend_process::Command;
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -24,6 +24,31 @@ pub struct Ended {
 impl Place {
     pub fn new() -> Place {
         Place { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// A folder with good files: keys, objects, a livepatch, a patch, and what looks like the parts of a kernel.
+    pub fn with_files() -> Place {
+        let place = Place::new();
+        let keys = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sign/tests/keys");
+        for name in ["rsa.pem", "rsa.crt", "rsa-encrypted.pem"] {
+            place.write(name, std::fs::read(keys.join(name)).unwrap());
+        }
+        place.compile("a.o", "int f(int n) { return n; }", &["-ffunction-sections", "-fdata-sections"]);
+        place.compile("b.o", "int f(int n) { return n + 1; }", &["-ffunction-sections", "-fdata-sections"]);
+        let modinfo =
+            "name=livepatch_x\\0vermagic=6.1.0-none SMP \\0livepatch=Y\\0depends=\\0kmend_fixes=CVE-1";
+        let source = format!(
+            "const char i[] __attribute__((section(\".modinfo\"), used)) = \"{modinfo}\"; extern int g(void);\n\
+             int f(int n) {{ return g() + n; }} void *table[] = {{ f, table }};"
+        );
+        place.compile("x.ko", &source, &[]);
+        place.write("x.patch", "--- a/fs/x.c\n+++ b/fs/x.c\n@@ -1 +1 @@\n-old\n+new\n");
+        place
+            .write("config", "CONFIG_CC_VERSION_TEXT=\"gcc-12 (Debian) 12.2.0\"\n")
+            .write("image", "no image");
+        std::fs::create_dir_all(place.path("tree/empty")).unwrap();
+        place.write("tree/Makefile", "").write("tree/Module.symvers", "x");
+        place
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -102,9 +127,32 @@ impl Ended {
         }
     }
 
+    /// Checks that it has one of the codes, and says why in the common form.
+    #[track_caller]
+    pub fn expect_reason(&self, what: &str, codes: &[i32]) {
+        let Ended { code, stdout, stderr } = self;
+        assert!(codes.contains(code), "{what} ended with {code}:\n{stdout}{stderr}");
+        assert!(
+            stderr.contains("[KM") && stderr.contains("\n  way out: "),
+            "{what} gives no reason:\n{stderr}"
+        );
+        assert!(!stderr.contains("KM0009") && !stderr.contains("panicked"), "{what}:\n{stderr}");
+        let tame = stderr.chars().all(|c| c == '\n' || c == '\t' || !c.is_control());
+        assert!(tame, "{what} lets a terminal obey:\n{stderr:?}");
+    }
+
     /// What it printed, as JSON.
     #[track_caller]
     pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in:\n{}", self.stdout))
     }
+}
+
+/// The words of a command line, with the bad one in the place of `@`.
+pub fn words(line: &str, bad: impl AsRef<OsStr>) -> Vec<OsString> {
+    let word = |word: &str| match word.split_once('@') {
+        None => word.into(),
+        Some((before, after)) => [before.as_ref(), bad.as_ref(), after.as_ref()].into_iter().collect(),
+    };
+    line.split(' ').map(word).collect()
 }
