@@ -10,6 +10,7 @@ mod memory;
 use crate::selfcheck::lines_at_the_top;
 use crate::{built, kernels, narrate, packages};
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use kmend_build::target;
 use kmend_build::{Built, Request, Stage};
 use kmend_compile::Database;
@@ -30,20 +31,38 @@ const CANDIDATES: usize = 6;
 /// A number, how it compares, and what it should be.
 type Row = [String; 4];
 
-/// Measures everything and prints one table.
-pub(crate) fn run() -> Result<()> {
+/// What can be measured alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// A patch of one unit
+    Unit,
+    /// The match and the differ on the unit on which they take longest
+    Differ,
+    /// A patch to a header that reaches many units
+    Header,
+}
+
+/// Measures everything, or a part, and prints one table.
+pub(crate) fn run(part: Option<Part>) -> Result<()> {
+    let wants = |one: Part| part.is_none_or(|part| part == one);
     packages::ensure()?;
     let kmend = built::kmend()?;
     narrate::heading("cold start");
     let folder = tempfile::tempdir_in(kmend.parent().context("a program is in a folder")?)?;
     let cache = Cache::at(folder.path())?;
     let (kernel, mut rows) = cold::run(&cache, kernels::FIRST)?;
-    narrate::heading("one unit");
-    rows.extend(one_unit(&cache, &kernel, &kmend)?);
-    narrate::heading("the unit that takes the differ longest");
-    rows.extend(slowest_unit(&cache, &kernel)?);
-    narrate::heading("a header that reaches many units");
-    rows.extend(headers::run(&cache, &kernel)?);
+    if wants(Part::Unit) {
+        narrate::heading("one unit");
+        rows.extend(one_unit(&cache, &kernel, &kmend)?);
+    }
+    if wants(Part::Differ) {
+        narrate::heading("the unit that takes the differ longest");
+        rows.extend(slowest_unit(&cache, &kernel)?);
+    }
+    if wants(Part::Header) {
+        narrate::heading("a header that reaches many units");
+        rows.extend(headers::run(&cache, &kernel)?);
+    }
     let mut table = narrate::table(&["what", "measured", "ratio", "aim"]);
     table.add_rows(rows);
     println!("\n{} on {} processors, medians of {ROUNDS}\n{table}", kernel.release, crate::processors());

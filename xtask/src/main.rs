@@ -36,7 +36,10 @@ enum Command {
     /// The Debian package, in target/package
     Package,
     /// What kmend costs, as ratios
-    Bench,
+    Bench {
+        /// Only this part, after a cold start
+        part: Option<bench::Part>,
+    },
     /// Real fixes, applied, built and proven: what of them kmend can mend
     ///
     /// What is done is kept in the target folder; a run that was ended at any moment goes on where it was, as long as
@@ -71,7 +74,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Demo => demo::run().map(|()| ExitCode::SUCCESS),
-        Command::Bench => bench::run().map(|()| ExitCode::SUCCESS),
+        Command::Bench { part } => bench::run(part).map(|()| ExitCode::SUCCESS),
         Command::Corpus(options) => corpus::run(&options),
         Command::Package => {
             println!("\n{}", package::run(package::Profile::Release)?.display());

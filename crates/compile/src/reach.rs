@@ -213,19 +213,25 @@ impl Search<'_> {
         options: &[&str],
         stem: &Path,
     ) -> Result<Compiled<Text>, CompileError> {
-        let list = stem.with_extension("d");
+        // To a file: through a pipe, which holds little, compiler and reader would wait for each other all the time.
+        let (output, list) = (stem.with_extension("i"), stem.with_extension("d"));
         let run = self
             .preprocessor(unit, options)
             .args(["-E", "-P", "-MD", "-MT", "unit", "-MF"])
             .arg(&list)
+            .arg("-o")
+            .arg(&output)
             .arg(&unit.named)
             .folder(root)
             .output()?;
         if !run.success {
             return Ok(Compiled::Failed(message(&run.error_text(), root)));
         }
+        let text = fs::read(&output).map_err(io_error("read", &output))?;
+        // Thousands of them would fill the disk.
+        fs::remove_file(&output).map_err(io_error("remove", &output))?;
         let read = fs::read(&list).map_err(io_error("read", &list))?;
-        let print = live_text::fingerprint(&run.stdout).map(|print| print.to_hex().to_string());
+        let print = live_text::fingerprint(&text).map(|print| print.to_hex().to_string());
         Ok(Compiled::Done((print, dependencies(&String::from_utf8_lossy(&read)))))
     }
 

@@ -26,7 +26,8 @@ pub(super) fn run(cache: &Cache, kernel: &Kernel) -> Result<Vec<Row>> {
         text.split_inclusive('\n').position(|line| line == BEFORE).context("the header is another")? + 1;
     let patch = format!("--- a/{HEADER}\n+++ b/{HEADER}\n@@ -{line} +{line} @@\n-{BEFORE}+{AFTER}");
     let patch = ("header.patch".to_owned(), patch.into_bytes());
-    let forget_originals = || fs::remove_dir_all(kernel.derived().join("originals"));
+    let originals = kernel.derived().join("originals");
+    let forget_originals = || if originals.exists() { fs::remove_dir_all(&originals) } else { Ok(()) };
     narrate::say("first build");
     forget_originals()?;
     let first = build(cache, kernel, patch.clone())?;
