@@ -53,7 +53,8 @@ pub(crate) fn run(bench: &Bench, debian: &Debian, kernel: &Kernel) -> Result<()>
         .collect();
     let expectations: Vec<_> = commands.iter().map(|command| (command.as_str(), "")).collect();
     let mut scenario = guest.scenario(kernel, &expectations);
-    scenario.machine.timeout = 2 * TIMEOUT;
+    // Three minutes of an emulated guest's own time, as far as it gets any.
+    scenario.machine.timeout = 4 * TIMEOUT;
     let transcript = scenario.run()?;
     let [prepare, scripts @ .., history, list] = transcript.steps.as_slice() else {
         anyhow::bail!("the guest ran {} steps", transcript.steps.len());
