@@ -72,8 +72,8 @@ pub(super) fn another_function(source: &str, text: &[u8]) -> Option<PatchFile> {
     let lines = lines(text);
     let starts = line_starts(lines.iter().copied());
     let first = lines.iter().position(|line| line.starts_with(b"{"))?;
-    // Behind the last include before the first function, outside of conditional groups.
-    let mut depth = 0i32;
+    // Behind the last include before the first function, outside of conditional groups and of lists that are included.
+    let (mut depth, mut is_open) = (0i32, false);
     let mut at = None;
     for (index, (line, start)) in lines.iter().zip(&starts).enumerate().take(first) {
         match start.conditional {
@@ -81,7 +81,9 @@ pub(super) fn another_function(source: &str, text: &[u8]) -> Option<PatchFile> {
             Some(kmend_compile::Conditional::Close) => depth -= 1,
             _ => {}
         }
-        if depth == 0 && line.starts_with(b"#include") {
+        if !line.starts_with(b"#") && !line.trim_ascii().is_empty() {
+            is_open = line.trim_ascii_end().ends_with(b"{");
+        } else if depth == 0 && !is_open && line.starts_with(b"#include") {
             at = Some(index + 1);
         }
     }
@@ -147,9 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn the_function_stands_outside_of_conditional_groups() {
-        let patch = text(another_function("a.c", SOURCE).unwrap());
-        assert!(patch.contains("\n #include <a.h>\n+static int "), "{patch}");
+    fn the_function_stands_outside_of_conditional_groups_and_lists() {
+        let list = b"#include <a.h>\n\nchar *s[] = {\n#include <list.h>\n};\nint f(int x)\n{\n}\n";
+        for source in [SOURCE, list] {
+            let patch = text(another_function("a.c", source).unwrap());
+            assert!(patch.contains("\n #include <a.h>\n+static int "), "{patch}");
+        }
         assert!(another_function("a.c", b"int a;\n").is_none());
     }
 
