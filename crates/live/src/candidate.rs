@@ -199,8 +199,11 @@ impl System {
 /// Why a livepatch cannot be loaded beside those that are there.
 fn no_room(module: &Inspection, patches: &[LoadedPatch], owners: &Owners) -> Vec<LiveError> {
     let name = &module.name;
-    if patches.iter().any(|patch| patch.name == *name && patch.enabled) {
-        return vec![LiveError::AlreadyLoaded(name.clone())];
+    match patches.iter().find(|patch| patch.name == *name && patch.enabled) {
+        // A load that was ended has begun it: `load` waits for its end.
+        Some(patch) if patch.transition => return Vec::new(),
+        Some(_) => return vec![LiveError::AlreadyLoaded(name.clone())],
+        None => {}
     }
     let mut errors = Vec::new();
     if let Some(other) = patches.iter().find(|patch| patch.transition) {

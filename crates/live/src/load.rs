@@ -63,7 +63,8 @@ pub struct Loaded {
 }
 
 impl System {
-    /// Loads a livepatch that was checked, and waits until every task runs it.
+    /// Loads a livepatch that was checked, and waits until every task runs it. One that is being enabled, because whoever
+    /// began that was ended, is waited for.
     ///
     /// If the time runs out first, the error names the tasks. The livepatch is then unloaded again, or stays loaded
     /// and the transition goes on, as the options say.
@@ -74,11 +75,13 @@ impl System {
         watch: &mut Watch<'_>,
     ) -> Result<Loaded, LiveError> {
         let name = &candidate.module.name;
-        self.make_room(name)?;
+        let is_new = self.make_room(candidate)?;
         let start = Instant::now();
-        let log = KernelLog::from_now(&self.path("dev/kmsg"));
-        if let Err(errno) = self.calls.insert(&candidate.bytes, &line(&candidate.parameters)) {
-            return Err(self.refused(name.clone(), errno, &log));
+        if is_new {
+            let log = KernelLog::from_now(&self.path("dev/kmsg"));
+            if let Err(errno) = self.calls.insert(&candidate.bytes, &line(&candidate.parameters)) {
+                return Err(self.refused(name.clone(), errno, &log));
+            }
         }
         let signed_by = candidate.signed_by.clone();
         let loaded = |state| Loaded { name: name.clone(), state, time: start.elapsed(), signed_by };
@@ -101,16 +104,24 @@ impl System {
         }
     }
 
-    /// Makes sure that a livepatch can be loaded now. A module of that name that was disabled and left is removed:
-    /// a disabled livepatch cannot be enabled again (Linux 958ef1e39d24).
-    fn make_room(&self, name: &str) -> Result<(), LiveError> {
+    /// Makes sure that a livepatch can be loaded now; `false` if it is, and is being enabled. A module of that name that was
+    /// disabled and left is removed: a disabled livepatch cannot be enabled again (Linux 958ef1e39d24).
+    fn make_room(&self, candidate: &Candidate) -> Result<bool, LiveError> {
+        let name = candidate.module.name.as_str();
         if let Some(other) = self.in_transition()? {
+            // Whether it has the same parameters is not known.
+            if other.name == name && other.enabled && candidate.parameters.is_empty() {
+                return Ok(false);
+            }
             return Err(LiveError::TransitionBusy { name: name.to_owned(), other: other.name });
         }
         if self.patch(name)?.is_some_and(|patch| patch.enabled) {
             return Err(LiveError::AlreadyLoaded(name.to_owned()));
         }
-        if self.module(name).exists() { self.remove_module(name, MODULE_PATIENCE) } else { Ok(()) }
+        if self.module(name).exists() {
+            self.remove_module(name, MODULE_PATIENCE)?;
+        }
+        Ok(true)
     }
 
     /// What a failed load means.
@@ -321,6 +332,28 @@ mod tests {
         fake.module("livepatch_x", 0);
         load(&fake).unwrap();
         assert_eq!(fake.calls(), ["remove livepatch_x", "insert livepatch_x"]);
+    }
+
+    #[test]
+    fn what_an_ended_load_has_begun_is_waited_for() {
+        let fake = Fake::new();
+        fake.stall();
+        load(&fake).unwrap_err();
+        let goes_on = load(&fake).unwrap_err();
+        assert!(matches!(goes_on, LiveError::TransitionStalled { .. }), "{goes_on}");
+        let over = fake.path("sys/kernel/livepatch/livepatch_x/transition");
+        let mut looks = 0;
+        let system = fake.system();
+        let candidate = system.check(&[livepatch(&fake)]).remove(0).unwrap();
+        let options = LoadOptions { timeout: Duration::from_secs(60), ..NOW };
+        let loaded = system.load(&candidate, options, &mut |_| {
+            looks += 1;
+            std::fs::write(&over, "0\n").unwrap();
+            Decision::Wait
+        });
+        assert_eq!((loaded.unwrap().name.as_str(), looks), ("livepatch_x", 1));
+        assert_eq!(fake.calls(), ["insert livepatch_x"], "once");
+        assert!(matches!(load(&fake), Err(LiveError::AlreadyLoaded(_))));
     }
 
     #[test]
