@@ -82,6 +82,8 @@ impl Store {
         let candidates = Store::candidates(system, paths)?;
         let locked = self.lock_judged(system).map_err(reason(paths))?;
         let manifests = read_all(&locked.folder, &candidates).map_err(reason(paths))?;
+        // What a killed change has left goes, even if there is nothing else to do.
+        sweep(&locked.folder, candidates.keys().zip(&manifests)).map_err(reason(paths))?;
         let installs = self.plan(system, &candidates, &manifests, overwrite)?;
         for ((release, candidates), manifest) in candidates.iter().zip(manifests) {
             commit(&locked, system, release, candidates, manifest).map_err(reason(paths))?;
@@ -201,6 +203,19 @@ fn read_all(
         None => Ok(Manifest::default()),
     };
     candidates.keys().map(read).collect()
+}
+
+/// Removes what the manifests of kernels do not name.
+fn sweep<'a>(
+    own: &Folder,
+    manifests: impl Iterator<Item = (&'a String, &'a Manifest)>,
+) -> Result<(), InstallError> {
+    for (release, manifest) in manifests {
+        if let Some(folder) = own.folder(release)? {
+            manifest.sweep(&folder)?;
+        }
+    }
+    Ok(())
 }
 
 /// What is to be done with each module, or why not.

@@ -2,7 +2,7 @@
 
 use crate::crash::Crash;
 use crate::error::InstallError;
-use crate::folder::Folder;
+use crate::folder::{Folder, NEW};
 use crate::manifest::{MANIFEST, Manifest, Module, check_release};
 use kmend_live::System;
 use std::fs::File;
@@ -48,7 +48,8 @@ impl Store {
         }
     }
 
-    /// kmend's folder, to change something. Others wait.
+    /// kmend's folder, to change something. Others wait. What a killed process left half written in it is removed; in the folder
+    /// of a kernel the next change of its set does that.
     pub(crate) fn lock(&self) -> Result<Locked, InstallError> {
         std::fs::create_dir_all(&self.above).map_err(|error| InstallError::io(&self.above, error))?;
         let above = Folder::above(&self.above)?;
@@ -57,6 +58,8 @@ impl Store {
         let start = Instant::now();
         loop {
             if let Some(lock) = folder.try_lock(LOCK)? {
+                // Whoever left it was killed: nobody else writes now.
+                folder.remove(NEW)?;
                 return Ok(Locked { folder, _lock: lock });
             }
             if start.elapsed() > LOCK_PATIENCE {

@@ -127,9 +127,13 @@ fn what_a_killed_install_leaves_is_swept_and_nothing_else() {
     fs::write(set.folder().join(".new"), "half").unwrap();
     fs::write(set.folder().join(format!("{}.ko", "0".repeat(64))), "whole").unwrap();
     fs::write(set.folder().join("README"), "the administrator's").unwrap();
-    set.install(&[set.file("b.ko", "b", b"")]).unwrap();
-    assert_eq!(set.files(), 4);
+    // Of what is beside the kernels' folders, such as the crash memory.
+    fs::write(set.store.path().join(".new"), "half").unwrap();
+    // Swept even if nothing else is to be done.
+    assert_eq!(set.install(&[set.file("a.ko", "a", b"")]).unwrap_err(), [Code::AlreadyInstalled]);
+    assert_eq!(set.files(), 3);
     assert!(set.folder().join("README").exists());
+    assert!(!set.store.path().join(".new").exists());
 }
 
 #[test]
