@@ -1,4 +1,4 @@
-//! The developer's tool: `cargo xtask demo`, `test`, `bench`, `corpus`, `selfcheck`.
+//! The developer's tool: `cargo xtask demo`, `test`, `bench`, `corpus`, `selfcheck`, `torture`.
 //!
 //! It uses the stages' crates directly, so that a trial sees the values that a command would print; what a
 //! user types is run with the `kmend` of this workspace.
@@ -13,6 +13,7 @@ mod package;
 mod packages;
 mod selfcheck;
 mod test;
+mod torture;
 mod trial;
 mod userland;
 
@@ -47,6 +48,12 @@ enum Command {
     Corpus(corpus::Options),
     /// The differ on many real units: it takes nothing for a change that is none, and misses none that is
     Selfcheck(selfcheck::Options),
+    /// Livepatches loaded, unloaded and replaced under a load, and kmend killed at random moments, in guests
+    ///
+    /// Fails at a complaint of the kernel, a stuck transition, a leak, and a command that does not tell the truth after a kill
+    /// or does not mend what that left. The guests that are done are kept in the target folder: a run that was ended goes
+    /// on, as long as the programs, the kernel and what the guests do are the same.
+    Torture(torture::Options),
     /// Every test: the code's own, the documents, and the trials on stock kernels
     Test {
         /// More units for the differ's own checks, and the package on a real Debian system
@@ -81,6 +88,7 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Selfcheck(options) => selfcheck::run(&options),
+        Command::Torture(options) => torture::run(&options),
         Command::Test { all, threads, filter } => test::run(all, threads, filter),
     }
 }

@@ -20,6 +20,7 @@ mod units;
 
 pub(crate) use check::Subject;
 pub(crate) use edit::lines_at_the_top;
+pub(crate) use random::Random;
 pub(crate) use units::{evenly, pick, shares};
 
 use crate::{kernels, narrate, packages};

@@ -2,11 +2,11 @@
 
 /// SplitMix64 (Steele, Lea, Flood: "Fast Splittable Pseudorandom Number Generators", 2014).
 #[derive(Debug, Clone)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    /// A sequence that is its own for each unit of a kernel.
-    pub(super) fn new(seed: u64, kernel: &str, source: &str) -> Self {
+    /// A sequence that is its own for each unit, or other use, of a kernel.
+    pub(crate) fn new(seed: u64, kernel: &str, source: &str) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes()).update(kernel.as_bytes()).update(b"\0").update(source.as_bytes());
         let start =
@@ -23,12 +23,12 @@ impl Random {
     }
 
     /// Less than `bound`, which is not 0.
-    pub(super) fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound.max(1) as u64) as usize
     }
 
     /// One of them.
-    pub(super) fn one_of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
+    pub(crate) fn one_of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
         all.get(self.below(all.len()))
     }
 }

@@ -1,6 +1,7 @@
 //! The program itself, as a user runs it: what it builds is the same every time, and is proved.
 
 use super::Bench;
+use crate::torture::{Amount, Livepatches, Workshop};
 use anyhow::{Context, Result, ensure};
 use kmend_process::Output;
 use kmend_store::Kernel;
@@ -9,6 +10,14 @@ use std::path::Path;
 
 /// The example of the README, from the workspace's folder.
 pub(super) const PATCH: &str = "examples/meminfo.patch";
+
+/// A few rounds of `cargo xtask torture`.
+pub(crate) fn torture(bench: &Bench, kernel: &Kernel, amount: Amount) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let livepatches = Livepatches::build(&bench.cache, kernel, folder.path())?;
+    let workshop = Workshop { kernel, accelerator: bench.accelerator, kmend: &bench.kmend, livepatches };
+    workshop.rounds(amount).map(drop)
+}
 
 /// `kmend build` and `kmend prove`, with what the guest shows.
 pub(crate) fn prove(bench: &Bench, kernel: &Kernel) -> Result<()> {
