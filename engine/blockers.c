@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Who holds a transition up, and in which function
+ *
+ * The first few of the last round, for people. Written and read under
+ * kmend_mutex; a stopped machine writes while its initiator holds that.
+ */
+#include <linux/sysfs.h>
+
+#include "engine.h"
+
+static struct kmend_blocker blockers[KMEND_BLOCKERS];
+static unsigned int count;
+
+void kmend_blockers_clear(void)
+{
+	count = 0;
+}
+
+void kmend_blocked_by(const struct task_struct *task, const char *why)
+{
+	struct kmend_blocker *blocker;
+
+	if (count == KMEND_BLOCKERS)
+		return;
+	blocker = &blockers[count++];
+	blocker->pid = task->pid;
+	memcpy(blocker->comm, task->comm, sizeof(blocker->comm));
+	blocker->comm[sizeof(blocker->comm) - 1] = 0;
+	blocker->why = why;
+}
+
+ssize_t kmend_blockers_show(char *buf)
+{
+	ssize_t length = 0;
+	unsigned int i;
+
+	for (i = 0; i < count; i++)
+		length += sysfs_emit_at(buf, length, "%d %s %s\n",
+					blockers[i].pid, blockers[i].comm,
+					blockers[i].why);
+	return length;
+}

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the engine's files know of each other
+ *
+ * Lock order: kmend_mutex, then the lock of CPU hotplug, then tasklist_lock,
+ * then the lock of a table of tasks. kmend_mutex is also taken before
+ * ftrace's and text_mutex. It guards everything but what these do, which are
+ * described where they are: the ftrace handler (sides.c, redirect.c), task
+ * work and the visits to CPUs (tasks.c), the stopped machine (stop.c) and the
+ * probe at births (sides.c).
+ */
+#ifndef KMEND_INTERNAL_H
+#define KMEND_INTERNAL_H
+
+#include <linux/ftrace.h>
+#include <linux/kref.h>
+#include <linux/mutex.h>
+#include <linux/percpu.h>
+#include <linux/sched.h>
+#include <linux/task_work.h>
+
+#include "kmend_engine.h"
+
+/* What execution must have left before it is switched. */
+enum kmend_leave {
+	LEAVE_FUNCTION,
+	LEAVE_PATCHED_SET,
+	LEAVE_KERNEL,
+};
+
+/* What is switched together. */
+enum kmend_scope {
+	SWITCH_FUNCTION,
+	SWITCH_THREAD,
+	SWITCH_KERNEL,
+};
+
+struct kmend_model {
+	const char *name;
+	enum kmend_leave leave;
+	enum kmend_scope scope;
+};
+
+/* A function that is redirected, with its versions, the newest first. */
+struct kmend_site {
+	struct ftrace_ops ops;
+	void *old_func;
+	struct list_head versions;
+	struct list_head node;
+	unsigned int users;
+};
+
+/* One task that has not been switched yet. */
+struct kmend_entry {
+	struct task_struct *task;
+	struct kmend_sides *sides;
+	struct callback_head work;
+	bool pending;
+	bool queued;
+};
+
+/*
+ * Who is on which side while functions change. True is the patched side.
+ * @to:		where everyone goes
+ * @others:	where tasks are that are not pending here
+ * @leave:	what a task must have left before it is switched
+ * @frozen:	no thread may be switched, not yet or not any more
+ * @full:	a task could not be added
+ */
+struct kmend_sides {
+	bool to;
+	bool others;
+	enum kmend_leave leave;
+	bool frozen;
+	bool full;
+	unsigned int bits;
+	unsigned int used;
+	atomic_t pending;
+	spinlock_t lock;	/* for those who add */
+	struct kref kref;
+	struct kmend_entry entries[];
+};
+
+/* Addresses that no stack may hold when its task is switched. */
+struct kmend_range {
+	unsigned long start;
+	unsigned long end;
+	const struct module *mod;
+	const char *name;
+};
+
+struct kmend_set {
+	struct rcu_head rcu;
+	unsigned int count;
+	struct kmend_range ranges[];
+};
+
+/* Who holds a transition up, as seen last. */
+#define KMEND_BLOCKERS 8
+struct kmend_blocker {
+	pid_t pid;
+	char comm[TASK_COMM_LEN];
+	const char *why;
+};
+
+/*
+ * The one transition at a time.
+ * @patch:	null if there is none
+ * @to:		true when the patch is being enabled
+ * @replaces:	all other patches in force are being replaced by it
+ * @drain:	the functions have been switched, and the code is still left
+ */
+struct kmend_change {
+	struct kmend_patch *patch;
+	const struct kmend_model *model;
+	bool to;
+	bool replaces;
+	bool drain;
+	unsigned int rounds;
+	unsigned long deadline;
+	u64 start_ns;
+};
+
+extern struct mutex kmend_mutex;
+extern struct list_head kmend_patches;
+extern struct kmend_change kmend_change;
+extern const struct kmend_model kmend_models[];
+extern struct kmend_sides __rcu *kmend_sides;
+extern struct kmend_set __rcu *kmend_set;
+DECLARE_PER_CPU(bool, kmend_irq_side);
+
+/* core.c */
+int kmend_enable(struct kmend_patch *patch);
+int kmend_disable(struct kmend_patch *patch);
+
+/* change.c */
+int kmend_change_start(struct kmend_patch *patch, bool to);
+int kmend_change_reverse(void);
+int kmend_change_set_update(void);
+bool kmend_is_replaced(const struct kmend_patch *patch);
+const struct kmend_model *kmend_model_named(const char *name);
+void kmend_change_soon(void);
+void kmend_change_exit(void);
+
+/* redirect.c */
+int kmend_sites_get(struct kmend_patch *patch, struct kmend_object *object);
+void kmend_sites_put(struct kmend_object *object);
+void kmend_insert(struct kmend_func *func, bool changing, bool side);
+void kmend_mark(struct kmend_func *func, bool changing, bool side);
+void kmend_remove(struct kmend_func *func);
+bool kmend_is_newest(const struct kmend_func *func);
+struct kmend_func *kmend_version_below(struct kmend_func *func);
+
+/* sides.c */
+bool kmend_on_patched_side(void);
+struct kmend_sides *kmend_sides_alloc(bool to, unsigned int tasks);
+int kmend_sides_fill(struct kmend_sides *sides,
+		     const struct kmend_sides *except);
+void kmend_sides_seal(void);
+void kmend_sides_publish(struct kmend_sides *sides);
+void kmend_sides_retire(struct kmend_sides *sides);
+void kmend_sides_put(struct kmend_sides *sides);
+struct kmend_entry *kmend_sides_find(struct kmend_sides *sides,
+				     const struct task_struct *task);
+unsigned int kmend_count_tasks(void);
+
+/* stacks.c */
+int kmend_stack_check(struct task_struct *task, const char **why);
+bool kmend_at_edge(void);
+int kmend_stacks_init(void);
+struct kmend_set *kmend_set_make(struct kmend_patch *patch, bool to);
+void kmend_set_publish(struct kmend_set *set);
+
+/* tasks.c */
+bool kmend_tasks_round(struct kmend_sides *sides, unsigned int round);
+void kmend_synchronize(void);
+void kmend_tasks_init(void);
+void kmend_tasks_exit(void);
+
+/* stop.c */
+int kmend_stop_and_switch(struct kmend_sides *sides, u64 *pause_ns);
+
+/* blockers.c */
+void kmend_blockers_clear(void);
+void kmend_blocked_by(const struct task_struct *task, const char *why);
+ssize_t kmend_blockers_show(char *buf);
+
+/* objects.c */
+int kmend_objects_find(struct kmend_patch *patch);
+int kmend_check_probes(const struct kmend_object *object);
+int kmend_objects_init(void);
+void kmend_objects_exit(void);
+
+/* show.c */
+int kmend_show_init(void);
+void kmend_show_exit(void);
+int kmend_show_add(struct kmend_patch *patch);
+void kmend_show_remove(struct kmend_patch *patch);
+const char *kmend_state_name(const struct kmend_patch *patch);
+
+static inline bool kmend_in_force(const struct kmend_patch *patch)
+{
+	return patch->state != KMEND_DISABLED;
+}
+
+#endif

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Sends the callers of a function to the version in force
+ *
+ * Each patched function has one site with an ftrace_ops of its own and a stack
+ * of versions, newest first. ftrace lets only one IPMODIFY user onto a
+ * function, so that what the kernel's livepatch has patched is refused here
+ * and the other way round; PERMANENT keeps ftrace on while a site is there.
+ *
+ * Invariants:
+ * - A site is registered with ftrace before its first version is inserted and
+ *   until after its last is removed: with an empty stack the living function
+ *   runs. So inserting and removing versions is fast and cannot fail.
+ * - The handler runs with preemption off, and calls only what is notrace.
+ *   Who removes a version calls kmend_synchronize() before it is touched
+ *   again or its module may go.
+ * - Stacks are changed under kmend_mutex, or with the machine stopped.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/rculist.h>
+#include <linux/slab.h>
+#include <linux/trace_recursion.h>
+
+#include "engine.h"
+
+/* Linux 6.12 gave the macro its second name (e4cf33ca4812). */
+#ifdef ftrace_regs_set_instruction_pointer
+#define set_ip(fregs, ip) ftrace_regs_set_instruction_pointer(fregs, ip)
+#else
+#define set_ip(fregs, ip) ftrace_instruction_pointer_set(fregs, ip)
+#endif
+
+static LIST_HEAD(sites);
+
+/*
+ * The version that this context runs; null for the living function. One that
+ * is changing exists on one side only: on the patched side if its patch is
+ * enabled or disabled, on the other if another patch replaces it.
+ */
+static notrace struct kmend_func *pick(struct kmend_site *site)
+{
+	struct kmend_func *func;
+
+	list_for_each_entry_rcu(func, &site->versions, stack, true) {
+		/*
+		 * A version is marked after the sides are published (see
+		 * kmend_mark()), and read here in the other order.
+		 */
+		if (likely(!smp_load_acquire(&func->changing)) ||
+		    func->side == kmend_on_patched_side())
+			return func;
+	}
+	return NULL;
+}
+
+static notrace void redirect(unsigned long ip, unsigned long parent_ip,
+			     struct ftrace_ops *ops, struct ftrace_regs *fregs)
+{
+	struct kmend_site *site = container_of(ops, struct kmend_site, ops);
+	struct kmend_func *func;
+	int bit;
+
+	/* This turns preemption off. */
+	bit = ftrace_test_recursion_trylock(ip, parent_ip);
+	if (WARN_ON_ONCE(bit < 0))
+		return;
+	func = pick(site);
+	if (func && func->new_func)
+		set_ip(fregs, (unsigned long)func->new_func);
+	ftrace_test_recursion_unlock(bit);
+}
+
+static struct kmend_site *site_of(const void *old_func)
+{
+	struct kmend_site *site;
+
+	list_for_each_entry(site, &sites, node) {
+		if (site->old_func == old_func)
+			return site;
+	}
+	return NULL;
+}
+
+static struct kmend_site *new_site(void *old_func)
+{
+	struct kmend_site *site;
+	int ret;
+
+	site = kzalloc(sizeof(*site), GFP_KERNEL);
+	if (!site)
+		return ERR_PTR(-ENOMEM);
+	site->old_func = old_func;
+	INIT_LIST_HEAD(&site->versions);
+	site->ops.func = redirect;
+	site->ops.flags = FTRACE_OPS_FL_DYNAMIC | FTRACE_OPS_FL_IPMODIFY |
+			  FTRACE_OPS_FL_PERMANENT;
+#ifndef CONFIG_HAVE_DYNAMIC_FTRACE_WITH_ARGS
+	site->ops.flags |= FTRACE_OPS_FL_SAVE_REGS;
+#endif
+	ret = ftrace_set_filter_ip(&site->ops, (unsigned long)old_func, 0, 0);
+	if (!ret)
+		ret = register_ftrace_function(&site->ops);
+	if (ret) {
+		ftrace_free_filter(&site->ops);
+		kfree(site);
+		return ERR_PTR(ret);
+	}
+	list_add(&site->node, &sites);
+	return site;
+}
+
+static void put_site(struct kmend_site *site)
+{
+	if (--site->users)
+		return;
+	WARN_ON(!list_empty(&site->versions));
+	/* Waits for every handler, wherever RCU looks or not. */
+	WARN_ON(unregister_ftrace_function(&site->ops));
+	ftrace_free_filter(&site->ops);
+	list_del(&site->node);
+	kfree(site);
+}
+
+/* Lets go of the sites of an object, whose versions have been removed. */
+void kmend_sites_put(struct kmend_object *object)
+{
+	struct kmend_func *func;
+
+	kmend_for_each_func(object, func) {
+		if (func->site)
+			put_site(func->site);
+		func->site = NULL;
+	}
+	object->active = false;
+}
+
+/* Prepares all functions of an object that is there to be redirected. */
+int kmend_sites_get(struct kmend_patch *patch, struct kmend_object *object)
+{
+	struct kmend_func *func;
+	struct kmend_site *site;
+
+	kmend_for_each_func(object, func) {
+		site = site_of(func->old_func);
+		if (!site)
+			site = new_site(func->old_func);
+		if (IS_ERR(site)) {
+			pr_err("%s: cannot redirect %s (%ld)\n",
+			       patch->mod->name, func->name, PTR_ERR(site));
+			kmend_sites_put(object);
+			return PTR_ERR(site);
+		}
+		site->users++;
+		func->site = site;
+	}
+	object->active = true;
+	return 0;
+}
+
+/* Puts a version on top. If it is changing, it exists on that side only. */
+void kmend_insert(struct kmend_func *func, bool changing, bool side)
+{
+	func->side = side;
+	func->changing = changing;
+	func->inserted = true;
+	/* Publishes these and all that was published before. */
+	list_add_rcu(&func->stack, &func->site->versions);
+}
+
+/* Says that a version exists on that side only, or on both again. */
+void kmend_mark(struct kmend_func *func, bool changing, bool side)
+{
+	if (changing)
+		func->side = side;
+	/* pick() sees the side, and the sides that were published before. */
+	smp_store_release(&func->changing, changing);
+}
+
+/* Takes a version away; some may still be on their way to it. */
+void kmend_remove(struct kmend_func *func)
+{
+	list_del_rcu(&func->stack);
+	func->inserted = false;
+}
+
+bool kmend_is_newest(const struct kmend_func *func)
+{
+	return list_first_entry(&func->site->versions, struct kmend_func,
+				stack) == func;
+}
+
+/* The version that runs where this one does not; null for the living one. */
+struct kmend_func *kmend_version_below(struct kmend_func *func)
+{
+	if (list_is_last(&func->stack, &func->site->versions))
+		return NULL;
+	return list_next_entry(func, stack);
+}

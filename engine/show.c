@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What user space sees and asks for
+ *
+ * /sys/kernel/kmend/PATCH/ holds
+ *   enabled     1 or 0; write to enable or disable, or to turn round
+ *   transition  1 while the patch is being switched
+ *   model       how it switches; write while it is not in transition
+ *   redirect    how callers are redirected
+ *   timeout_ms  after which a transition reverses; 0 for never
+ *   functions   a line for each: OBJECT FUNCTION, and how it stands
+ *   pause_ns    for how long the last transition held all CPUs
+ *   switch_ns   how long it took
+ *   error       why the last one was reversed: 0 or a negative errno
+ *   blocking    a line for each of the first tasks that hold it up:
+ *               PID COMMAND FUNCTION
+ *
+ * /proc/kmend/state has a line for each patch, in the order of enabling.
+ *
+ * Invariant: nobody waits under kmend_mutex for who uses these files.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/proc_fs.h>
+#include <linux/seq_file.h>
+#include <linux/sysfs.h>
+
+#include "engine.h"
+
+/* The one way there is. */
+#define REDIRECT "ftrace"
+
+static struct kobject *root;
+static struct proc_dir_entry *proc_root;
+
+static struct kmend_patch *patch_of(struct kobject *kobj)
+{
+	return container_of(kobj, struct kmend_patch, kobj);
+}
+
+const char *kmend_state_name(const struct kmend_patch *patch)
+{
+	switch (patch->state) {
+	case KMEND_DISABLED:
+		return "disabled";
+	case KMEND_ENABLING:
+		return "enabling";
+	case KMEND_ENABLED:
+		return "enabled";
+	case KMEND_DISABLING:
+		return "disabling";
+	}
+	return "?";
+}
+
+static bool is_going_to(const struct kmend_patch *patch)
+{
+	return patch->state == KMEND_ENABLED || patch->state == KMEND_ENABLING;
+}
+
+static ssize_t enabled_show(struct kobject *kobj, struct kobj_attribute *attr,
+			    char *buf)
+{
+	return sysfs_emit(buf, "%d\n", is_going_to(patch_of(kobj)));
+}
+
+static ssize_t enabled_store(struct kobject *kobj, struct kobj_attribute *attr,
+			     const char *buf, size_t count)
+{
+	struct kmend_patch *patch = patch_of(kobj);
+	bool enable;
+	int ret;
+
+	ret = kstrtobool(buf, &enable);
+	if (ret)
+		return ret;
+	mutex_lock(&kmend_mutex);
+	if (!patch->registered)
+		ret = -ENODEV;
+	else if (enable == is_going_to(patch))
+		ret = -EINVAL;
+	else if (kmend_change.patch == patch)
+		ret = kmend_change_reverse();
+	else if (enable)
+		ret = kmend_enable(patch);
+	else
+		ret = kmend_disable(patch);
+	mutex_unlock(&kmend_mutex);
+	return ret ? ret : count;
+}
+
+static ssize_t transition_show(struct kobject *kobj,
+			       struct kobj_attribute *attr, char *buf)
+{
+	bool moving;
+
+	/* Who sees that it is over sees all else that came of it. */
+	mutex_lock(&kmend_mutex);
+	moving = kmend_change.patch == patch_of(kobj);
+	mutex_unlock(&kmend_mutex);
+	return sysfs_emit(buf, "%d\n", moving);
+}
+
+static ssize_t model_show(struct kobject *kobj, struct kobj_attribute *attr,
+			  char *buf)
+{
+	return sysfs_emit(buf, "%s\n", READ_ONCE(patch_of(kobj)->model)->name);
+}
+
+static ssize_t model_store(struct kobject *kobj, struct kobj_attribute *attr,
+			   const char *buf, size_t count)
+{
+	const struct kmend_model *model = kmend_model_named(buf);
+	struct kmend_patch *patch = patch_of(kobj);
+	int ret = 0;
+
+	if (!model)
+		return -EINVAL;
+	mutex_lock(&kmend_mutex);
+	if (kmend_change.patch == patch)
+		ret = -EBUSY;
+	else
+		patch->model = model;
+	mutex_unlock(&kmend_mutex);
+	return ret ? ret : count;
+}
+
+static ssize_t redirect_show(struct kobject *kobj, struct kobj_attribute *attr,
+			     char *buf)
+{
+	return sysfs_emit(buf, REDIRECT "\n");
+}
+
+static ssize_t timeout_ms_show(struct kobject *kobj,
+			       struct kobj_attribute *attr, char *buf)
+{
+	return sysfs_emit(buf, "%u\n", patch_of(kobj)->timeout_ms);
+}
+
+static ssize_t timeout_ms_store(struct kobject *kobj,
+				struct kobj_attribute *attr, const char *buf,
+				size_t count)
+{
+	unsigned int timeout;
+	int ret;
+
+	ret = kstrtouint(buf, 0, &timeout);
+	if (ret)
+		return ret;
+	WRITE_ONCE(patch_of(kobj)->timeout_ms, timeout);
+	return count;
+}
+
+static const char *standing(const struct kmend_func *func)
+{
+	if (!func->old_func)
+		return "absent";
+	if (!func->inserted)
+		return "living";
+	if (func->changing)
+		return "changing";
+	return kmend_is_newest(func) ? "patched" : "covered";
+}
+
+static ssize_t functions_show(struct kobject *kobj,
+			      struct kobj_attribute *attr, char *buf)
+{
+	const struct kmend_object *object;
+	const struct kmend_func *func;
+	ssize_t length = 0;
+
+	mutex_lock(&kmend_mutex);
+	kmend_for_each_object(patch_of(kobj), object)
+		kmend_for_each_func(object, func)
+			length += sysfs_emit_at(buf, length, "%s %s %s\n",
+						object->name ?: "vmlinux",
+						func->name, standing(func));
+	mutex_unlock(&kmend_mutex);
+	return length;
+}
+
+static ssize_t pause_ns_show(struct kobject *kobj, struct kobj_attribute *attr,
+			     char *buf)
+{
+	return sysfs_emit(buf, "%llu\n", READ_ONCE(patch_of(kobj)->pause_ns));
+}
+
+static ssize_t switch_ns_show(struct kobject *kobj, struct kobj_attribute *attr,
+			      char *buf)
+{
+	return sysfs_emit(buf, "%llu\n", READ_ONCE(patch_of(kobj)->switch_ns));
+}
+
+static ssize_t error_show(struct kobject *kobj, struct kobj_attribute *attr,
+			  char *buf)
+{
+	return sysfs_emit(buf, "%d\n", READ_ONCE(patch_of(kobj)->error));
+}
+
+static ssize_t blocking_show(struct kobject *kobj, struct kobj_attribute *attr,
+			     char *buf)
+{
+	ssize_t length = 0;
+
+	mutex_lock(&kmend_mutex);
+	if (kmend_change.patch == patch_of(kobj))
+		length = kmend_blockers_show(buf);
+	mutex_unlock(&kmend_mutex);
+	return length;
+}
+
+static struct kobj_attribute enabled_attr = __ATTR_RW(enabled);
+static struct kobj_attribute transition_attr = __ATTR_RO(transition);
+static struct kobj_attribute model_attr = __ATTR_RW(model);
+static struct kobj_attribute redirect_attr = __ATTR_RO(redirect);
+static struct kobj_attribute timeout_ms_attr = __ATTR_RW(timeout_ms);
+static struct kobj_attribute functions_attr = __ATTR_RO(functions);
+static struct kobj_attribute pause_ns_attr = __ATTR_RO(pause_ns);
+static struct kobj_attribute switch_ns_attr = __ATTR_RO(switch_ns);
+static struct kobj_attribute error_attr = __ATTR_RO(error);
+static struct kobj_attribute blocking_attr = __ATTR_RO(blocking);
+
+static struct attribute *patch_attrs[] = {
+	&enabled_attr.attr,
+	&transition_attr.attr,
+	&model_attr.attr,
+	&redirect_attr.attr,
+	&timeout_ms_attr.attr,
+	&functions_attr.attr,
+	&pause_ns_attr.attr,
+	&switch_ns_attr.attr,
+	&error_attr.attr,
+	&blocking_attr.attr,
+	NULL
+};
+ATTRIBUTE_GROUPS(patch);
+
+static void patch_release(struct kobject *kobj)
+{
+	complete(&patch_of(kobj)->gone);
+}
+
+static const struct kobj_type patch_type = {
+	.release = patch_release,
+	.sysfs_ops = &kobj_sysfs_ops,
+	.default_groups = patch_groups,
+};
+
+int kmend_show_add(struct kmend_patch *patch)
+{
+	init_completion(&patch->gone);
+	return kobject_init_and_add(&patch->kobj, &patch_type, root, "%s",
+				    patch->mod->name);
+}
+
+void kmend_show_remove(struct kmend_patch *patch)
+{
+	kobject_put(&patch->kobj);
+	wait_for_completion(&patch->gone);
+}
+
+static int state_show(struct seq_file *file, void *unused)
+{
+	const struct kmend_patch *patch;
+	unsigned int index = 0;
+
+	seq_printf(file, "%-6s%-32s%-11s%-14s%s\n", "Index", "Patch", "State",
+		   "Model", "Redirect");
+	mutex_lock(&kmend_mutex);
+	list_for_each_entry(patch, &kmend_patches, node)
+		seq_printf(file, "%-6u%-32s%-11s%-14s%s\n", ++index,
+			   patch->mod->name, kmend_state_name(patch),
+			   patch->model->name, REDIRECT);
+	mutex_unlock(&kmend_mutex);
+	return 0;
+}
+
+int kmend_show_init(void)
+{
+	root = kobject_create_and_add("kmend", kernel_kobj);
+	if (!root)
+		return -ENOMEM;
+	proc_root = proc_mkdir("kmend", NULL);
+	if (!proc_root ||
+	    !proc_create_single("state", 0444, proc_root, state_show)) {
+		kmend_show_exit();
+		return -ENOMEM;
+	}
+	return 0;
+}
+
+void kmend_show_exit(void)
+{
+	proc_remove(proc_root);
+	kobject_put(root);
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Whether a task has left what it must leave
+ *
+ * A task has left the patched set if its stack can be walked reliably and no
+ * address on it is in the set. When a patch is enabled, the set is the
+ * versions that are in force now; when it is disabled, it is all code of its
+ * module, so that a helper or the target of a tail call counts as well as the
+ * function that is redirected.
+ *
+ * An end of a range counts as inside: it is where a call that does not return
+ * would return to, and functions have padding behind them.
+ *
+ * A task that was preempted between the handler's choice and the jump to what
+ * it chose has neither on its stack, but the place behind the living
+ * function's call of ftrace. Nothing else leaves that there, so it belongs to
+ * every set.
+ *
+ * Invariants:
+ * - A set is replaced as a whole under kmend_mutex and read under RCU.
+ * - Who asks has preemption off, and the task cannot run meanwhile: it is
+ *   current, or its runqueue is locked (task_call_func()), or all CPUs are
+ *   stopped.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/entry-common.h>
+#include <linux/kallsyms.h>
+#include <linux/slab.h>
+#include <linux/stacktrace.h>
+
+#include "engine.h"
+
+/* As many as the kernel's livepatch takes; a deeper stack is not reliable. */
+#define DEEPEST 100
+
+static DEFINE_PER_CPU(unsigned long[DEEPEST], traces);
+struct kmend_set __rcu *kmend_set;
+
+/* The last functions of the kernel on the ways to user space. */
+static struct kmend_range ways_out[2];
+
+static const char *held_by(const struct kmend_set *set, unsigned long address)
+{
+	const struct kmend_range *range = set->ranges;
+	const struct kmend_range *end = range + set->count;
+
+	for (; range < end; range++) {
+		if (range->mod ? within_module_core(address, range->mod) :
+		    address >= range->start && address <= range->end)
+			return range->name;
+	}
+	return NULL;
+}
+
+/* Whether the task is outside of the set; if not, `why` says what holds it. */
+int kmend_stack_check(struct task_struct *task, const char **why)
+{
+	unsigned long *trace = this_cpu_ptr(traces);
+	const struct kmend_set *set;
+	int depth, i;
+
+	depth = stack_trace_save_tsk_reliable(task, trace, DEEPEST);
+	if (depth < 0) {
+		*why = "(unreliable stack)";
+		return -EINVAL;
+	}
+	set = rcu_dereference_sched(kmend_set);
+	if (!set)
+		return 0;
+	for (i = 0; i < depth; i++) {
+		*why = held_by(set, trace[i]);
+		if (*why)
+			return -EADDRINUSE;
+	}
+	return 0;
+}
+
+/*
+ * Whether current is on its way to user space with nothing of a system call
+ * left above: task work is also run deep in the kernel, by io_uring and KVM,
+ * and when a task ends.
+ */
+bool kmend_at_edge(void)
+{
+	unsigned long *trace = this_cpu_ptr(traces);
+	int depth, i, way;
+
+	if (current->flags & PF_EXITING)
+		return false;
+	depth = stack_trace_save_tsk_reliable(current, trace, DEEPEST);
+	for (i = 0; i < depth; i++) {
+		for (way = 0; way < ARRAY_SIZE(ways_out); way++) {
+			if (trace[i] >= ways_out[way].start &&
+			    trace[i] <= ways_out[way].end)
+				return true;
+		}
+	}
+	return false;
+}
+
+static int fill_range(struct kmend_range *range, const void *function,
+		      const char *name)
+{
+	unsigned long size, offset;
+
+	range->start = (unsigned long)function;
+	if (!kallsyms_lookup_size_offset(range->start, &size, &offset) ||
+	    offset) {
+		pr_err("%s has no size\n", name);
+		return -ENOENT;
+	}
+	range->end = range->start + size;
+	range->name = name;
+	return 0;
+}
+
+/* Where ftrace would return to in the living function. */
+static void add_ftrace(struct kmend_set *set, const struct kmend_func *func)
+{
+	struct kmend_range *range = &set->ranges[set->count++];
+
+	range->start = ftrace_location((unsigned long)func->old_func) +
+		       MCOUNT_INSN_SIZE;
+	range->end = range->start;
+	range->name = func->name;
+}
+
+/* What the version takes the place of. */
+static const void *in_force_below(struct kmend_func *func)
+{
+	struct kmend_func *below = kmend_version_below(func);
+
+	return below && below->new_func ? below->new_func : func->old_func;
+}
+
+/* All code of a module. */
+static void add_module(struct kmend_set *set, const struct module *mod)
+{
+	struct kmend_range *range = &set->ranges[set->count++];
+
+	range->mod = mod;
+	range->name = mod->name;
+}
+
+/*
+ * What a patch adds to the set: what its versions take the place of (`below`),
+ * else the living functions, unless neither runs on the side that is left.
+ */
+static int add_patch(struct kmend_set *set, struct kmend_patch *patch,
+		     bool running, bool below)
+{
+	struct kmend_object *object;
+	struct kmend_func *func;
+	int ret;
+
+	kmend_for_each_object(patch, object) {
+		kmend_for_each_func(object, func) {
+			if (!object->active)
+				continue;
+			add_ftrace(set, func);
+			if (!running)
+				continue;
+			ret = fill_range(&set->ranges[set->count++],
+					 below ? in_force_below(func) :
+						 func->old_func, func->name);
+			if (ret)
+				return ret;
+		}
+	}
+	return 0;
+}
+
+static unsigned int count_ranges(struct kmend_patch *patch)
+{
+	struct kmend_object *object;
+	struct kmend_func *func;
+	unsigned int count = 1;
+
+	kmend_for_each_object(patch, object)
+		kmend_for_each_func(object, func)
+			count += 2;
+	return count;
+}
+
+/*
+ * The set for a patch that is enabled (`to`) or disabled. Patches that are
+ * replaced by it leave with what it takes the place of; on the way back it is
+ * the living functions that ran instead of theirs that are left.
+ */
+struct kmend_set *kmend_set_make(struct kmend_patch *patch, bool to)
+{
+	struct kmend_patch *other;
+	unsigned int count = count_ranges(patch);
+	struct kmend_set *set;
+	int ret;
+
+	list_for_each_entry(other, &kmend_patches, node)
+		if (kmend_is_replaced(other))
+			count += count_ranges(other);
+	set = kzalloc(struct_size(set, ranges, count), GFP_KERNEL);
+	if (!set)
+		return ERR_PTR(-ENOMEM);
+	if (!to)
+		add_module(set, patch->mod);
+	ret = add_patch(set, patch, to && !kmend_change.drain, true);
+	list_for_each_entry(other, &kmend_patches, node) {
+		if (ret || !kmend_is_replaced(other))
+			continue;
+		if (to)
+			add_module(set, other->mod);
+		ret = add_patch(set, other, !to, false);
+	}
+	if (ret) {
+		kfree(set);
+		return ERR_PTR(ret);
+	}
+	return set;
+}
+
+void kmend_set_publish(struct kmend_set *set)
+{
+	struct kmend_set *old;
+
+	old = rcu_replace_pointer(kmend_set, set,
+				  lockdep_is_held(&kmend_mutex));
+	if (old)
+		kfree_rcu(old, rcu);
+}
+
+int kmend_stacks_init(void)
+{
+	int ret;
+
+	ret = fill_range(&ways_out[0], syscall_exit_to_user_mode,
+			 "syscall_exit_to_user_mode");
+	if (ret)
+		return ret;
+	return fill_range(&ways_out[1], irqentry_exit_to_user_mode,
+			  "irqentry_exit_to_user_mode");
+}

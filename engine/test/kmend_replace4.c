@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* A version of a leaf that replaces all other patches */
+#define REPLACE true
+#include "kmend_test.h"
+
+KMEND_LIVING(old_leaf, kmend_target, kt_leaf);
+
+static lone int new_leaf(void)
+{
+	return 4;
+}
+
+TEST_PATCH("kmend_target", { "kt_leaf", old_leaf, new_leaf });

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Functions for the test patches to replace
+ *
+ * Reading /proc/kmend_target/NAME calls a function in the reader's context and
+ * shows what it returned.
+ */
+#include <linux/delay.h>
+#include <linux/kthread.h>
+#include <linux/module.h>
+#include <linux/proc_fs.h>
+#include <linux/seq_file.h>
+#include <linux/timer.h>
+#include <linux/wait.h>
+
+#define lone __attribute__((noipa))
+
+static DECLARE_WAIT_QUEUE_HEAD(queue);
+static bool awake;
+static struct proc_dir_entry *root;
+static struct task_struct *thread;
+static int last_step, last_tick;
+
+/* Returns a constant. */
+static lone int kt_leaf(void)
+{
+	return 1;
+}
+
+/* Takes centimetres; a patch makes it take millimetres, as its caller does. */
+static lone int kt_b(int length)
+{
+	return length;
+}
+
+/* 100 twice, if caller and callee agree each time. */
+static lone int kt_a(void)
+{
+	int first = kt_b(100);
+
+	msleep(30);
+	return first * 1000 + kt_b(100);
+}
+
+static lone int kt_get(void)
+{
+	return 7;
+}
+
+static lone int kt_use(int value)
+{
+	return value == 7;
+}
+
+/* Is not patched, and carries a value from one to the other. */
+static lone int carry(void)
+{
+	int value = kt_get();
+
+	msleep(30);
+	return kt_use(value);
+}
+
+/* Sleeps until somebody reads `wake`; a nudge does not wake it. */
+static lone int kt_sleep(void)
+{
+	return wait_event_killable(queue, READ_ONCE(awake)) ? -EINTR : 1;
+}
+
+/* The same, but a nudge wakes it, and it begins again. */
+static lone int kt_nap(void)
+{
+	return wait_event_interruptible(queue, READ_ONCE(awake)) ? -EINTR : 1;
+}
+
+static int wake(void)
+{
+	WRITE_ONCE(awake, true);
+	wake_up_all(&queue);
+	return 1;
+}
+
+static int tire(void)
+{
+	WRITE_ONCE(awake, false);
+	return 1;
+}
+
+/* Called again and again by a kernel thread. */
+static lone int kt_step(void)
+{
+	return 1;
+}
+
+static int step(void)
+{
+	return READ_ONCE(last_step);
+}
+
+/* Called in soft interrupts. */
+static lone int kt_tick(void)
+{
+	return 1;
+}
+
+static int tick(void)
+{
+	return READ_ONCE(last_tick);
+}
+
+static void on_timer(struct timer_list *timer)
+{
+	WRITE_ONCE(last_tick, kt_tick());
+	mod_timer(timer, jiffies + 1);
+}
+
+static DEFINE_TIMER(timer, on_timer);
+
+static int loop(void *unused)
+{
+	while (!kthread_should_stop()) {
+		WRITE_ONCE(last_step, kt_step());
+		cond_resched();
+		schedule_timeout_interruptible(1);
+	}
+	return 0;
+}
+
+struct file_of {
+	const char *name;
+	int (*call)(void);
+};
+
+static const struct file_of files[] = {
+	{ "leaf", kt_leaf },
+	{ "pair", kt_a },
+	{ "carry", carry },
+	{ "sleep", kt_sleep },
+	{ "nap", kt_nap },
+	{ "wake", wake },
+	{ "tire", tire },
+	{ "step", step },
+	{ "tick", tick },
+};
+
+static int show(struct seq_file *file, void *unused)
+{
+	const struct file_of *of = file->private;
+
+	seq_printf(file, "%d\n", of->call());
+	return 0;
+}
+
+static int __init target_init(void)
+{
+	int i;
+
+	thread = kthread_run(loop, NULL, "kmend_target");
+	if (IS_ERR(thread))
+		return PTR_ERR(thread);
+	root = proc_mkdir("kmend_target", NULL);
+	for (i = 0; i < ARRAY_SIZE(files); i++)
+		proc_create_single_data(files[i].name, 0444, root, show,
+					(void *)&files[i]);
+	mod_timer(&timer, jiffies + 1);
+	return 0;
+}
+
+static void __exit target_exit(void)
+{
+	proc_remove(root);
+	kthread_stop(thread);
+	del_timer_sync(&timer);
+}
+
+module_init(target_init);
+module_exit(target_exit);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("target of the tests of kmend's consistency engine");

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the test patches have in common: each registers one
+ * patch of one object when it is loaded
+ */
+#ifndef KMEND_TEST_H
+#define KMEND_TEST_H
+
+#include <linux/module.h>
+
+#include "kmend_engine.h"
+
+#ifndef REPLACE
+#define REPLACE false
+#endif
+
+/* The compiler must not make another function of it, or of its callers. */
+#define lone __attribute__((noipa))
+
+#define TEST_PATCH(object_name, ...)					\
+	static struct kmend_func funcs[] = { __VA_ARGS__, { } };	\
+	static struct kmend_object objects[] = {			\
+		{ .name = object_name, .funcs = funcs },		\
+		{ }							\
+	};								\
+	static struct kmend_patch patch = {				\
+		.mod = THIS_MODULE,					\
+		.objects = objects,					\
+		.replace = REPLACE,					\
+	};								\
+	static int __init patch_init(void)				\
+	{								\
+		return kmend_register(&patch);				\
+	}								\
+	static void __exit patch_exit(void)				\
+	{								\
+		kmend_unregister(&patch);				\
+	}								\
+	module_init(patch_init);					\
+	module_exit(patch_exit);					\
+	MODULE_LICENSE("GPL");						\
+	MODULE_DESCRIPTION("test patch for kmend's consistency engine"); \
+	MODULE_INFO(livepatch, "Y")
+
+#endif
