@@ -34,13 +34,16 @@ pub enum LinkError {
     /// objtool found fault with the patched code.
     #[error("objtool complains about {count} place(s) of the patched code", count = .0.len())]
     Objtool(Vec<Refusal>),
+    /// Symbols of a module written by hand that the kernel does not have, or has more than once.
+    #[error("{count} symbol(s) of the module cannot be resolved in this kernel", count = .0.len())]
+    Symbols(Vec<Refusal>),
 }
 
 impl LinkError {
     /// The refusals it carries, for errors that are several.
     pub fn refusals(&self) -> &[Refusal] {
         match self {
-            LinkError::Objtool(refusals) => refusals,
+            LinkError::Objtool(refusals) | LinkError::Symbols(refusals) => refusals,
             _ => &[],
         }
     }
@@ -61,6 +64,7 @@ impl Coded for LinkError {
             LinkError::Build(_) => Code::ModuleStepFailed,
             LinkError::Object { .. } | LinkError::Inconsistent(_) => Code::LinkFailed,
             LinkError::Objtool(_) => Code::ObjtoolWarned,
+            LinkError::Symbols(_) => Code::EngineSymbol,
         }
     }
 }

@@ -5,14 +5,14 @@
 //! (Documentation/livepatch/module-elf-format.rst).
 
 use crate::plan::Resolution;
-use crate::{LinkError, Linked, clear, table};
+use crate::{LinkError, Linked, PlannedSymbol, clear, table};
 use kmend_object::{LivepatchRelocations, Object, Place, Relocation, Section, SymbolId, SymbolKind, elf};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Finishes the module.
 pub(crate) fn finish(mut module: Object, linked: &Linked) -> Result<Object, LinkError> {
     check_dependencies(&module)?;
-    let late = livepatch_symbols(&mut module, linked);
+    let late = livepatch_symbols(&mut module, &linked.symbols);
     let replacements = replacements(&module, linked)?;
     for section in &mut module.sections {
         split_relocations(section, &late)?;
@@ -30,10 +30,21 @@ pub(crate) fn finish(mut module: Object, linked: &Linked) -> Result<Object, Link
     Ok(module)
 }
 
+/// The same for a module that was written by hand, which has no patch table of kmend's.
+pub(crate) fn finish_written(mut module: Object, symbols: &[PlannedSymbol]) -> Result<Object, LinkError> {
+    let late = livepatch_symbols(&mut module, symbols);
+    for section in &mut module.sections {
+        split_relocations(section, &late)?;
+    }
+    let module = without_unused(module, &late, &BTreeMap::new());
+    check_sections(&module)?;
+    Ok(module)
+}
+
 /// Turns planned symbols into livepatch symbols. The result says with which object each is applied.
-fn livepatch_symbols(module: &mut Object, linked: &Linked) -> BTreeMap<SymbolId, String> {
+fn livepatch_symbols(module: &mut Object, symbols: &[PlannedSymbol]) -> BTreeMap<SymbolId, String> {
     let planned: BTreeMap<&str, &Resolution> =
-        linked.symbols.iter().map(|symbol| (symbol.placeholder.as_str(), &symbol.resolution)).collect();
+        symbols.iter().map(|symbol| (symbol.placeholder.as_str(), &symbol.resolution)).collect();
     let mut late = BTreeMap::new();
     for id in module.symbol_ids() {
         let symbol = &mut module.symbols[id.index()];

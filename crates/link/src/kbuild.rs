@@ -9,6 +9,7 @@ use crate::{LinkError, Linked, finish, table};
 use kmend_object::Object;
 use kmend_process::{Command, Output};
 use kmend_refusal::{Code, Refusal};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -63,7 +64,7 @@ pub fn make_module(linked: &Linked, paths: &Paths, scratch: &Path) -> Result<Bui
     write(&scratch.join("Kbuild"), kbuild_file(&linked.stem).as_bytes())?;
     let command = make(paths, &scratch);
     let output = command.output().map_err(LinkError::Build)?;
-    let faults = objtool_faults(&output, linked);
+    let faults = objtool_faults(&output, &linked.renamed);
     if !faults.is_empty() {
         return Err(LinkError::Objtool(faults));
     }
@@ -87,7 +88,7 @@ fn finished(bytes: &[u8], linked: &Linked) -> Result<Vec<u8>, LinkError> {
         .map_err(|source| LinkError::Object { what: "cannot write the module", source })
 }
 
-fn make(paths: &Paths, scratch: &Path) -> Command {
+pub(crate) fn make(paths: &Paths, scratch: &Path) -> Command {
     let mut m = std::ffi::OsString::from("M=");
     m.push(scratch);
     Command::new("make")
@@ -115,24 +116,24 @@ fn kbuild_file(stem: &str) -> String {
     )
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), LinkError> {
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), LinkError> {
     fs::write(path, bytes).map_err(|source| scratch_error(path, source))
 }
 
-fn scratch_error(path: &Path, source: std::io::Error) -> LinkError {
+pub(crate) fn scratch_error(path: &Path, source: std::io::Error) -> LinkError {
     LinkError::Scratch { path: path.to_owned(), source }
 }
 
 /// objtool's complaints, such as `x.o: warning: objtool: foo+0x1d: unreachable instruction`, with the
 /// functions' true names.
-fn objtool_faults(output: &Output, linked: &Linked) -> Vec<Refusal> {
+pub(crate) fn objtool_faults(output: &Output, renamed: &BTreeMap<String, String>) -> Vec<Refusal> {
     let text = output.error_text();
     let complaints = text.lines().filter_map(|line| line.split_once("objtool: ").map(|(_, words)| words));
     complaints
         .map(|words| {
             let end = words.find(['+', ':', '(']).unwrap_or(words.len());
             let (function, rest) = words.split_at(end);
-            let function = linked.renamed.get(function).map_or(function, String::as_str);
+            let function = renamed.get(function).map_or(function, String::as_str);
             Refusal::new(Code::ObjtoolWarned, function, format!("objtool says `{function}{rest}`"))
         })
         .collect()
@@ -150,7 +151,6 @@ fn warnings(output: &Output) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn output(stderr: &str) -> Output {
         Output {
@@ -163,22 +163,9 @@ mod tests {
 
     #[test]
     fn a_complaint_of_objtool_names_the_function_of_the_source() {
-        let linked = Linked {
-            stem: "livepatch-x".into(),
-            replace: true,
-            build_id: String::new(),
-            mends: crate::Mends::default(),
-            functions: Vec::new(),
-            callbacks: Vec::new(),
-            words: Vec::new(),
-            symbols: Vec::new(),
-            warnings: Vec::new(),
-            clearing: None,
-            object: Object::new(),
-            renamed: BTreeMap::from([("foo.kmend1".into(), "foo".into())]),
-        };
+        let renamed = BTreeMap::from([("foo.kmend1".into(), "foo".into())]);
         let stderr = "  LD x\n/s/x.o: warning: objtool: foo.kmend1+0x1d: unreachable instruction\n";
-        let faults = objtool_faults(&output(stderr), &linked);
+        let faults = objtool_faults(&output(stderr), &renamed);
         assert_eq!(faults.len(), 1);
         assert_eq!(faults[0].code, Code::ObjtoolWarned);
         assert_eq!(faults[0].subject, "foo");

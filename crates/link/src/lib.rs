@@ -5,6 +5,7 @@
 //! small C file with the patch table (`table`) into a scratch folder and lets the kernel's own build system
 //! make a module of them (`kbuild`), which runs objtool exactly as it would for any module of that kernel.
 //! Last, pure again, `finish` turns the planned symbols of the module into livepatch symbols and relocations.
+//! The consistency engine is C written by hand, and goes the same way from the second step on (`written`).
 //!
 //! Architecture invariant: up to the finish every symbol keeps its source name, because objtool knows
 //! functions that do not return by name; and no step asks for a kernel's version.
@@ -23,6 +24,7 @@ mod neighbours;
 mod plan;
 mod table;
 mod updates;
+mod written;
 
 pub use error::LinkError;
 pub use kbuild::{BuiltModule, Paths, Times, make_module};
@@ -30,6 +32,7 @@ pub use kernel::TargetKernel;
 pub use names::{LONGEST_NAME, check_patch_name};
 pub use neighbours::{Candidate, Exported, KernelSymbols, Locate, Location};
 pub use plan::Resolution;
+pub use written::{Written, WrittenModules, make_written};
 
 use callbacks::ObjectCallback;
 use kmend_diff::Delta;

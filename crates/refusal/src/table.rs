@@ -181,6 +181,12 @@ codes! {
 
     // 0790: what a module is given.
     NoSuchParameter = "0790", Refusal, "the module has no such parameter", "`modinfo FILE` lists those that it has; the kernel would ignore another";
+
+    // 08xx: the consistency engine.
+    EngineSymbol = "0800", Refusal, "the consistency engine needs something that this kernel does not have", "use the kernel's own livepatch on this kernel";
+    EngineMissing = "0801", Refusal, "the consistency engine is not loaded", "`kmend engine load` loads it";
+    EngineLoaded = "0802", Nothing, "the consistency engine is loaded already", "`kmend engine status` shows it";
+    EngineBusy = "0803", Refusal, "the consistency engine is in use", "unload its patches, which the message names, then try again";
 }
 
 impl fmt::Display for Code {
