@@ -69,6 +69,8 @@ pub(crate) enum Command {
     Boot(commands::boot::BootSet),
     #[command(subcommand)]
     Kernel(commands::kernel::Kernel),
+    #[command(subcommand)]
+    Engine(commands::engine::Engine),
     #[command(hide = true)]
     Generate(commands::generate::Generate),
 }

@@ -7,6 +7,7 @@ pub(crate) mod change;
 pub(crate) mod diff;
 pub(crate) mod doctor;
 pub(crate) mod enable;
+pub(crate) mod engine;
 pub(crate) mod force;
 pub(crate) mod generate;
 pub(crate) mod history;
@@ -52,6 +53,7 @@ fn changes(command: &Command) -> Option<&'static str> {
         Command::Install(install) => ("install", install.is_dry_run()),
         Command::Uninstall(uninstall) => ("uninstall", uninstall.is_dry_run()),
         Command::Release(release) => ("release", release.is_dry_run()),
+        Command::Engine(engine) => (engine.changes()?, false),
         _ => return None,
     };
     (!dry_run).then_some(what)
@@ -83,6 +85,7 @@ fn run_it(command: Command, output: &mut Output) -> Result<End, Failure> {
         Command::History(history) => history.run(output),
         Command::Boot(boot) => boot.run(output),
         Command::Kernel(kernel) => kernel.run(output),
+        Command::Engine(engine) => engine.run(output),
         Command::Generate(generate) => generate.run(output),
     }
 }

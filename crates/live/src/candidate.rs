@@ -162,7 +162,7 @@ impl System {
     }
 
     /// Why a module does not fit the kernel that runs, as it is now.
-    fn misfits(&self, module: &Inspection) -> Vec<LiveError> {
+    pub(crate) fn misfits(&self, module: &Inspection) -> Vec<LiveError> {
         let mut errors = Vec::new();
         let name = module.name.clone();
         match self.release() {

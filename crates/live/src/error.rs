@@ -56,6 +56,15 @@ pub enum LiveError {
         /// `uname -r`.
         running: String,
     },
+    /// The consistency engine is not there.
+    #[error("the consistency engine is not loaded")]
+    EngineMissing,
+    /// The consistency engine is there.
+    #[error("the consistency engine is loaded")]
+    EngineLoaded,
+    /// Patches use the consistency engine.
+    #[error("patches use the consistency engine: {}", .0.join(", "))]
+    EngineBusy(Vec<String>),
     /// It is loaded and enabled.
     #[error("{0} is loaded")]
     AlreadyLoaded(String),
@@ -235,6 +244,9 @@ impl Coded for LiveError {
             LiveError::Sign(error) => error.code(),
             LiveError::SignatureRejected { .. } => Code::SignatureRejected,
             LiveError::NotRoot(_) => Code::NotRoot,
+            LiveError::EngineMissing => Code::EngineMissing,
+            LiveError::EngineLoaded => Code::EngineLoaded,
+            LiveError::EngineBusy(_) => Code::EngineBusy,
             LiveError::NoLivepatch(_) => Code::NoLivepatch,
             LiveError::Name(_) => Code::Usage,
             LiveError::NotALivepatch { .. } => Code::NotALivepatch,

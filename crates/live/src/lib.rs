@@ -10,6 +10,7 @@
 
 mod candidate;
 mod change;
+mod engine;
 mod error;
 mod facts;
 mod journal;
@@ -29,6 +30,7 @@ mod unload;
 
 pub use candidate::{Candidate, OVERRIDABLE, conflicts_in_order};
 pub use change::{Signaller, Waited};
+pub use engine::{Engine, EngineFunction, EnginePatch};
 pub use error::LiveError;
 pub use journal::{Event, Priority};
 pub use load::{Late, LoadOptions, Loaded};

@@ -125,7 +125,7 @@ impl System {
     }
 
     /// What a failed load means.
-    fn refused(&self, name: String, errno: Errno, log: &KernelLog) -> LiveError {
+    pub(crate) fn refused(&self, name: String, errno: Errno, log: &KernelLog) -> LiveError {
         let log = log.about(&name);
         let ftrace = self.ftrace_enabled() != Some(false);
         if errno == Errno::PERM && !self.may_load() {

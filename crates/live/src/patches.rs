@@ -35,6 +35,16 @@ pub enum State {
 }
 
 impl State {
+    /// What the files `enabled` and `transition` mean together.
+    pub(crate) fn of(enabled: bool, transition: bool) -> State {
+        match (enabled, transition) {
+            (true, false) => State::Enabled,
+            (true, true) => State::Enabling,
+            (false, true) => State::Disabling,
+            (false, false) => State::Disabled,
+        }
+    }
+
     /// The state in a word.
     pub fn name(self) -> &'static str {
         match self {
@@ -49,12 +59,7 @@ impl State {
 impl LoadedPatch {
     /// What `enabled` and `transition` mean together.
     pub fn state(&self) -> State {
-        match (self.enabled, self.transition) {
-            (true, false) => State::Enabled,
-            (true, true) => State::Enabling,
-            (false, true) => State::Disabling,
-            (false, false) => State::Disabled,
-        }
+        State::of(self.enabled, self.transition)
     }
 }
 

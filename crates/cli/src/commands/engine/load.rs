@@ -1,0 +1,55 @@
+//! `kmend engine load`
+
+use crate::failure::{End, Failure};
+use crate::journal;
+use crate::output::Output;
+use clap::Args;
+use kmend_live::System;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Load the engine into the running kernel
+///
+/// The module changes nothing until a patch that uses it is enabled. Needs root. Exit codes: 0 it is loaded, 3 it was already,
+/// 2 refused, 1 failed.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Load {
+    /// The engine's module
+    #[arg(value_name = "FILE", default_value = "kmend_engine.ko")]
+    module: PathBuf,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+const EXAMPLES: &str = "\
+Example:
+  kmend engine load kmend_engine.ko";
+
+#[derive(Serialize)]
+struct Loaded {
+    dry_run: bool,
+    engine: String,
+}
+
+impl Load {
+    pub(crate) fn changes(&self) -> bool {
+        !self.dry_run
+    }
+
+    pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
+        let system = System::running();
+        let engine = system
+            .check_engine(&self.module)
+            .map_err(|errors| Failure::all(&self.module.display().to_string(), &errors))?;
+        if !self.dry_run {
+            system.load_engine(&engine)?;
+            journal::changed("engine load", &engine.module.name, "loaded");
+        }
+        let loaded = Loaded { dry_run: self.dry_run, engine: engine.module.name };
+        let verb = if self.dry_run { "would load" } else { "loaded" };
+        output.document(&loaded, |loaded| format!("{verb} {}\n", loaded.engine))?;
+        Ok(End::Done)
+    }
+}
