@@ -3,6 +3,7 @@
 mod case;
 mod corpus;
 mod debian;
+mod engine;
 mod expectation;
 mod guest;
 mod kallsyms;
@@ -118,6 +119,7 @@ fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &C
     add("torture".into(), Box::new(move |bench, kernel| whole::torture(bench, kernel, amount)));
     add("same-bytes".into(), Box::new(whole::same_bytes));
     add("signed".into(), Box::new(signed::run));
+    add("engine".into(), Box::new(engine::run));
     if bench.debian.is_some() {
         add("debian/package".into(), with_debian(debian::package));
         add("debian/installed".into(), with_debian(debian::boot::installed));

@@ -1,0 +1,95 @@
+//! The consistency engine in a guest: every model switches, takes back, and holds or breaks as it should.
+
+mod checks;
+
+use super::Bench;
+use anyhow::{Context, Result, bail};
+use checks::{CHECKS, Check, PRELUDE};
+use kmend_engine::Workshop;
+use kmend_store::Kernel;
+use kmend_vm::{GuestFile, Machine, Scenario, Step};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+/// The target, which is none of the engine's, and the test patches (engine/test).
+const MODULES: [&str; 11] = [
+    "kmend_target",
+    "kmend_leaf2",
+    "kmend_leaf3",
+    "kmend_pair2",
+    "kmend_carry2",
+    "kmend_sleep2",
+    "kmend_nap2",
+    "kmend_thread2",
+    "kmend_vmlinux2",
+    "kmend_replace4",
+    "kmend_mainline",
+];
+
+/// Most of the time the guest waits for transitions.
+const TIMEOUT: Duration = Duration::from_secs(400);
+
+/// Builds the modules and boots the kernel with them.
+pub(crate) fn run(bench: &Bench, kernel: &Kernel) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let files = build(kernel, folder.path())?;
+    let mut scenario = Scenario::new(&kernel.image);
+    scenario.machine =
+        Machine { accelerator: bench.accelerator, timeout: TIMEOUT, ..Machine::new(&kernel.image) };
+    scenario.files = files;
+    let step = |check: &Check| Step::Run {
+        name: check.name.into(),
+        command: format!("{PRELUDE}\n{}\n", check.commands),
+    };
+    scenario.steps = CHECKS.iter().map(step).collect();
+    let transcript = scenario.run()?;
+    let mut complaints = Vec::new();
+    for (step, check) in transcript.steps.iter().zip(CHECKS) {
+        let words = |text: &str| text.lines().map(words_of).collect::<Vec<_>>().join("\n");
+        let (shown, wanted) = (words(&step.text()), words(check.prints));
+        if shown != wanted {
+            complaints.push(format!("{}: it printed\n{shown}\ninstead of\n{wanted}", check.name));
+        }
+    }
+    if complaints.is_empty() {
+        return Ok(());
+    }
+    let console = transcript.console;
+    let tail = console[console.len().saturating_sub(30)..].join("\n");
+    bail!("{}\nthe console's end:\n{tail}", complaints.join("\n"))
+}
+
+/// The words of a line with one space between, so that columns may change their widths.
+fn words_of(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The engine and the test modules, as files of the guest.
+fn build(kernel: &Kernel, folder: &Path) -> Result<Vec<GuestFile>> {
+    let workshop = Workshop::open(kernel)?;
+    let engine = workshop.engine(&folder.join("engine"))?;
+    let sources = sources()?;
+    let files: Vec<_> = sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let users = workshop.users(&MODULES, &files, &engine.symvers, &folder.join("test"))?;
+    let names = [kmend_engine::module_name()].into_iter().chain(MODULES);
+    let modules = engine.modules.iter().chain(&users.modules);
+    names.zip(modules).map(|(name, bytes)| guest_file(folder, name, bytes)).collect()
+}
+
+fn guest_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<GuestFile> {
+    let host = folder.join(format!("{name}.ko"));
+    fs::write(&host, bytes)?;
+    Ok(GuestFile { host, guest: format!("/m/{name}.ko"), program: false })
+}
+
+/// The files of engine/test.
+fn sources() -> Result<Vec<(String, String)>> {
+    let folder = crate::root().join("engine/test");
+    let mut sources = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        sources.push((entry.file_name().to_string_lossy().into_owned(), fs::read_to_string(entry.path())?));
+    }
+    Ok(sources)
+}

@@ -1,0 +1,166 @@
+//! What is done with the engine in the guest, in order, and what must be seen.
+//!
+//! A model that theory says is too weak must be seen to break: otherwise a check that holds says nothing.
+
+/// What every step can call. A transition that lasts 20 s is stuck.
+pub(super) const PRELUDE: &str = r#"
+S=/sys/kernel/kmend
+T=/proc/kmend_target
+late() { i=0; while [ "$(cat $S/$1/transition)" = 1 ]; do
+    i=$((i+1)); [ $i = 200 ] && { echo stuck: $1; cat $S/$1/blocking; break; }; sleep 0.1; done; }
+# begin PATCH MODEL 0|1; turn waits for the end as well
+begin() { echo $2 > $S/$1/model && echo $3 > $S/$1/enabled; }
+turn() { begin $1 $2 $3 && late $1; }
+call() { for f; do cat $T/$f; done | tr '\n' ' '; echo; }
+enabled() { echo $1 $(cat $S/$1/enabled $S/$1/transition $S/$1/error); }
+# busy FILE READERS PATCH MODEL PAUSE: turns the patch on and off twice while FILE is read again and again, with pauses of so many
+# seconds, and shows each answer once
+busy() {
+    rm -f /tmp/stop
+    n=0; while [ $n -lt $2 ]; do
+        n=$((n+1)); (while [ ! -e /tmp/stop ]; do read x < $T/$1; echo $x; [ $5 = 0 ] || sleep $5; done > /tmp/answers.$n) & done
+    sleep 0.2
+    for k in 1 2; do turn $3 $4 1; sleep 0.1; turn $3 $4 0; sleep 0.1; done
+    touch /tmp/stop; wait; cat /tmp/answers.* | sort -u | tr '\n' ' '; echo; rm /tmp/answers.*
+}
+"#;
+
+/// A step.
+pub(super) struct Check {
+    /// How it is called.
+    pub(super) name: &'static str,
+    /// The shell's text, after [`PRELUDE`].
+    pub(super) commands: &'static str,
+    /// What it prints; spaces count as one.
+    pub(super) prints: &'static str,
+}
+
+const fn check(name: &'static str, commands: &'static str, prints: &'static str) -> Check {
+    Check { name, commands, prints }
+}
+
+/// All steps in their order.
+pub(super) const CHECKS: &[Check] = &[
+    check(
+        "load",
+        "insmod /m/kmend_engine.ko; for m in target leaf2 leaf3 pair2 carry2 sleep2 nap2 thread2 vmlinux2 replace4; do insmod /m/kmend_$m.ko; done
+         head -n2 /proc/kmend/state; call leaf pair carry step tick",
+        "Index Patch State Model Redirect\n1 kmend_leaf2 disabled hybrid ftrace\n1 100100 1 1 1",
+    ),
+    // 1: a leaf. Every model converges, both ways, and again.
+    check(
+        "a leaf under every model",
+        "for m in immediate stop-machine hybrid lazy; do turn kmend_leaf2 $m 1; call leaf; enabled kmend_leaf2; turn kmend_leaf2 $m 0; call leaf; done",
+        "2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1",
+    ),
+    check(
+        "vmlinux",
+        "turn kmend_vmlinux2 stop-machine 1; cat /proc/cmdline; turn kmend_vmlinux2 hybrid 0; grep -c patched /proc/cmdline",
+        "patched by the engine\n0",
+    ),
+    // 2: caller and callee change an argument's meaning, and the caller sleeps between two calls.
+    check("a pair: immediate breaks", "busy pair 4 kmend_pair2 immediate 0 | grep -c 100010", "1"),
+    check("a pair: stop-machine holds", "busy pair 1 kmend_pair2 stop-machine 0.1", "100100"),
+    check("a pair: hybrid holds", "busy pair 4 kmend_pair2 hybrid 0", "100100"),
+    check("a pair: lazy holds", "busy pair 4 kmend_pair2 lazy 0", "100100"),
+    // 3: a caller that is not patched carries a value from one to the other.
+    check("a carried value: immediate breaks", "busy carry 4 kmend_carry2 immediate 0", "0 1"),
+    check("a carried value: stop-machine breaks", "busy carry 4 kmend_carry2 stop-machine 0", "0 1"),
+    check("a carried value: hybrid breaks", "busy carry 4 kmend_carry2 hybrid 0", "0 1"),
+    check("a carried value: lazy holds", "busy carry 4 kmend_carry2 lazy 0", "1"),
+    // 8: a task asleep for ever in the function.
+    check(
+        "a sleeper: all but immediate name it and reverse",
+        "call tire; cat $T/sleep > /tmp/slept & sleep 0.3; echo 3000 > $S/kmend_sleep2/timeout_ms
+         for m in stop-machine hybrid lazy; do begin kmend_sleep2 $m 1; sleep 1; enabled kmend_sleep2
+         cut -d' ' -f2- < $S/kmend_sleep2/blocking; late kmend_sleep2; enabled kmend_sleep2; call leaf; done
+         call wake; wait; cat /tmp/slept",
+        "1\nkmend_sleep2 1 1 0\ncat kt_sleep\nkmend_sleep2 0 0 -110\n1\nkmend_sleep2 1 1 0\ncat kt_sleep\nkmend_sleep2 0 0 -110\n1
+         kmend_sleep2 1 1 0\ncat (has not left the kernel)\nkmend_sleep2 0 0 -110\n1\n1\n1",
+    ),
+    check(
+        "a sleeper: immediate converges at once",
+        "call tire; cat $T/sleep > /tmp/slept & sleep 0.3; turn kmend_sleep2 immediate 1; call sleep leaf
+         turn kmend_sleep2 immediate 0; call leaf; call wake; wait; cat /tmp/slept",
+        "1\n2 2\n1\n1\n1",
+    ),
+    check(
+        "a sleeper that can be nudged: hybrid converges",
+        "call tire; (read x < $T/nap; echo $x) > /tmp/slept & sleep 0.5; turn kmend_nap2 hybrid 1; wait; cat /tmp/slept; call nap; turn kmend_nap2 hybrid 0; call wake nap",
+        "1\n-4\n2\n1 1",
+    ),
+    // 9, 10: a kernel thread that loops around the function, and soft interrupts.
+    check(
+        "a kernel thread and interrupts",
+        "for m in stop-machine hybrid lazy; do turn kmend_thread2 $m 1; sleep 0.2; call step tick; turn kmend_thread2 $m 0; sleep 0.2; call step tick; done",
+        "2 2\n1 1\n2 2\n1 1\n2 2\n1 1",
+    ),
+    // 13: reverse, and the module of the target comes and goes.
+    check(
+        "a transition is reversed",
+        "call tire; cat $T/sleep > /tmp/slept & sleep 0.3; echo 0 > $S/kmend_sleep2/timeout_ms
+         for m in stop-machine hybrid lazy; do begin kmend_sleep2 $m 1; sleep 0.2; enabled kmend_sleep2; echo 0 > $S/kmend_sleep2/enabled
+         late kmend_sleep2; enabled kmend_sleep2; call leaf; done
+         turn kmend_leaf2 hybrid 1; call leaf; turn kmend_leaf2 hybrid 0; call wake; wait; cat /tmp/slept",
+        "1\nkmend_sleep2 1 1 0\nkmend_sleep2 0 0 0\n1\nkmend_sleep2 1 1 0\nkmend_sleep2 0 0 0\n1\nkmend_sleep2 1 1 0\nkmend_sleep2 0 0 0\n1\n2\n1\n1",
+    ),
+    check(
+        "the target's module goes and comes",
+        "turn kmend_leaf2 hybrid 1; rmmod kmend_target; cat $S/kmend_leaf2/functions; insmod /m/kmend_target.ko; call leaf
+         cat $S/kmend_leaf2/functions; turn kmend_leaf2 hybrid 0; call leaf; rmmod kmend_target; insmod /m/kmend_target.ko
+         turn kmend_leaf2 stop-machine 1; call leaf; turn kmend_leaf2 stop-machine 0; call leaf",
+        "kmend_target kt_leaf absent\n2\nkmend_target kt_leaf patched\n1\n2\n1",
+    ),
+    // 14: versions stack up.
+    check(
+        "three versions",
+        "turn kmend_leaf2 hybrid 1; turn kmend_leaf3 stop-machine 1; call leaf; cat $S/kmend_leaf2/functions $S/kmend_leaf3/functions
+         begin kmend_leaf2 hybrid 0 2>&1 | grep -c busy; turn kmend_leaf3 hybrid 0; call leaf; turn kmend_leaf2 immediate 0; call leaf",
+        "3\nkmend_target kt_leaf covered\nkmend_target kt_leaf patched\n1\n2\n1",
+    ),
+    check(
+        "one patch replaces all others",
+        "for m in hybrid stop-machine lazy immediate; do turn kmend_leaf2 hybrid 1; turn kmend_thread2 hybrid 1; turn kmend_leaf3 hybrid 1; turn kmend_replace4 $m 1; sleep 0.2
+         call leaf step tick; enabled kmend_leaf2; enabled kmend_leaf3; enabled kmend_thread2; turn kmend_replace4 $m 0; call leaf; done",
+        "4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1\n4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1
+         4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1\n4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1",
+    ),
+    check(
+        "beside the kernel's livepatch",
+        "L=/sys/kernel/livepatch/kmend_mainline; over() { i=0; while [ -e $L ] && [ $(cat $L/transition)$1 != 01 ] && [ $i -lt 200 ]; do i=$((i+1)); sleep 0.1; done; }
+         insmod /m/kmend_mainline.ko; turn kmend_thread2 hybrid 1; over 1; call leaf; begin kmend_leaf2 hybrid 1 2>&1 | grep -c busy; enabled kmend_leaf2
+         echo 0 > $L/enabled; turn kmend_thread2 hybrid 0; over; rmmod kmend_mainline; call leaf
+         turn kmend_leaf2 hybrid 1; insmod /m/kmend_mainline.ko 2>&1 | grep -c busy; call leaf; turn kmend_leaf2 hybrid 0; call leaf",
+        "9\n1\nkmend_leaf2 0 0 0\n1\n1\n2\n1",
+    ),
+    check(
+        "what is in force stays",
+        "turn kmend_leaf2 hybrid 1; rmmod kmend_leaf2 2>&1 | grep -c -i resource; (echo 1 > $S/kmend_leaf2/enabled) 2>&1 | grep -c Invalid; rmmod kmend_engine 2>&1 | grep -c -i resource
+         turn kmend_leaf2 hybrid 0; call leaf",
+        "1\n1\n1\n1",
+    ),
+    check(
+        "a probe in the function",
+        "cd /sys/kernel/tracing; echo p:kt kmend_target:kt_leaf+5 > kprobe_events 2>/tmp/no || echo p:kt kmend_target:kt_leaf+9 > kprobe_events
+         begin kmend_leaf2 hybrid 1 2>&1 | grep -c busy; call leaf; echo > kprobe_events; turn kmend_leaf2 hybrid 1; call leaf; turn kmend_leaf2 hybrid 0; call leaf",
+        "1\n1\n2\n1",
+    ),
+    // 12: fork and exit, and a pinned hog.
+    check(
+        "forks and a hog",
+        "rm -f /tmp/stop; (while [ ! -e /tmp/stop ]; do :; done) & (while [ ! -e /tmp/stop ]; do sh -c :; done) &
+         for m in hybrid lazy stop-machine immediate; do turn kmend_pair2 $m 1; call pair; turn kmend_pair2 $m 0; call pair; done; touch /tmp/stop; wait",
+        "100100\n100100\n100100\n100100\n100100\n100100\n100100\n100100",
+    ),
+    check(
+        "times",
+        "turn kmend_leaf2 stop-machine 1; [ $(cat $S/kmend_leaf2/pause_ns) -gt 0 ] && echo held; turn kmend_leaf2 hybrid 0; cat $S/kmend_leaf2/pause_ns; [ $(cat $S/kmend_leaf2/switch_ns) -gt 0 ] && echo took",
+        "held\n0\ntook",
+    ),
+    check(
+        "unload",
+        "for m in leaf2 leaf3 pair2 carry2 sleep2 nap2 thread2 vmlinux2 replace4 target; do rmmod kmend_$m || echo $m stays; done; i=0
+         while ! rmmod kmend_engine 2>/tmp/no && [ $i -lt 50 ]; do i=$((i+1)); sleep 0.1; done; ls /proc/kmend /sys/kernel/kmend 2>&1 | grep -c 'No such'; grep -c kmend /proc/modules",
+        "2\n0",
+    ),
+];
