@@ -46,6 +46,10 @@ const WRITERS: &[&str] =
 /// Every argument that is a name.
 const NAMES: &[&str] = &[
     "load --dry-run @",
+    "load --dry-run x.ko --despite @",
+    "load --dry-run x.ko -- @",
+    "load --dry-run x.ko -- @=1",
+    "load --dry-run x.ko -- a=@",
     "unload --dry-run @",
     "enable --dry-run @",
     "disable --dry-run @",
