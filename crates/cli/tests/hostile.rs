@@ -298,7 +298,8 @@ fn every_document_has_a_version() {
         ["kernel list --verbose", "generate out", "doctor", "history", "list", "status", "boot --dry-run"];
     for line in lines.chain(others) {
         let mut words = words(line, "/dev/null/x");
-        words.push("--json".into());
+        // Behind `--` it would be a parameter.
+        words.insert(0, "--json".into());
         let ended = place.kmend_in_time(&words);
         assert_eq!(ended.json()["schema"], 1, "kmend {line}:\n{}", ended.stdout);
     }
