@@ -14,7 +14,6 @@ mod whole;
 
 use crate::selfcheck::{self, Subject};
 use crate::test::Count;
-use crate::torture::Amount;
 use crate::{kernels, narrate};
 use anyhow::Result;
 use kmend_store::{Cache, Kernel};
@@ -30,12 +29,6 @@ const GUEST_TIMEOUT: Duration = Duration::from_secs(150);
 const UNITS: usize = 20;
 /// The same with `--all`.
 const ALL_UNITS: usize = 200;
-
-/// What the trials have of `cargo xtask torture`: under its load an emulated guest takes four seconds for a load, and as many for an
-/// unload.
-const ROUNDS: Amount = Amount { rounds: 4, replaces: 1 };
-/// The same with `--all`.
-const ALL_ROUNDS: Amount = Amount { rounds: 20, replaces: 4 };
 
 /// What all trials share.
 pub(crate) struct Bench {
@@ -115,8 +108,9 @@ fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &C
     add("kallsyms".into(), Box::new(kallsyms::run));
     add("prove".into(), Box::new(whole::prove));
     add("page".into(), Box::new(page::run));
-    let amount = if choice.all { ALL_ROUNDS } else { ROUNDS };
-    add("torture".into(), Box::new(move |bench, kernel| whole::torture(bench, kernel, amount)));
+    if choice.all {
+        add("torture".into(), Box::new(whole::torture));
+    }
     add("same-bytes".into(), Box::new(whole::same_bytes));
     add("signed".into(), Box::new(signed::run));
     add("engine".into(), Box::new(engine::run));
