@@ -5,7 +5,7 @@ mod kept;
 mod kills;
 mod sample;
 
-pub(crate) use guest::{Amount, Livepatches, Workshop};
+pub(crate) use guest::{Amount, Supplies, Workshop};
 
 use crate::selfcheck::SEED;
 use crate::{built, kernels, narrate, packages};
@@ -93,9 +93,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             kept.forget()?;
         }
         let folder = tempfile::tempdir()?;
-        let livepatches = Livepatches::build(&cache, &kernel, folder.path())?;
+        let supplies = Supplies::build(&cache, &kernel, folder.path())?;
         let accelerator = Accelerator::choose(&kernel.image, Some(cache.root()));
-        let workshop = Workshop { kernel: &kernel, accelerator, kmend: &kmend, livepatches };
+        let workshop = Workshop { kernel: &kernel, accelerator, kmend: &kmend, supplies };
         let results = all(&workshop, &kept, &jobs(options, &kernel.release), options)?;
         failed += results.failed;
         let time = narrate::seconds(start.elapsed());

@@ -3,6 +3,7 @@
 use super::sample::Sample;
 use anyhow::{Context, Result, ensure};
 use kmend_build::Request;
+use kmend_process::Command;
 use kmend_store::{Cache, Kernel};
 use kmend_vm::{Accelerator, GuestFile, Machine, Scenario, Step, StepOutcome};
 use serde::{Deserialize, Serialize};
@@ -25,18 +26,20 @@ pub(crate) struct Workshop<'a> {
     pub(crate) accelerator: Accelerator,
     /// The `kmend` in it.
     pub(crate) kmend: &'a Path,
-    /// What it loads.
-    pub(crate) livepatches: Livepatches,
+    /// What it is given.
+    pub(crate) supplies: Supplies,
 }
 
-/// The two livepatches of a torture. Both change functions that tasks are in all the time, in as many places.
-pub(crate) struct Livepatches {
+/// The two livepatches of a torture, which change functions that tasks are in all the time, in as many places, and the program
+/// that keeps a processor busy meanwhile.
+pub(crate) struct Supplies {
     one: PathBuf,
     two: PathBuf,
+    hog: PathBuf,
 }
 
-impl Livepatches {
-    /// Builds both in a folder.
+impl Supplies {
+    /// Builds them in a folder.
     pub(crate) fn build(cache: &Cache, kernel: &Kernel, folder: &Path) -> Result<Self> {
         let build = |which: &str| -> Result<PathBuf> {
             let file = format!("tests/torture/{which}.patch");
@@ -55,7 +58,13 @@ impl Livepatches {
             let built = kmend_build::build(&request, &|_| {})?;
             built.module.with_context(|| format!("{which} is refused: {:?}", built.report.refusals))
         };
-        Ok(Livepatches { one: build("one")?, two: build("two")? })
+        let hog = folder.join("hog");
+        Command::new(&kernel.compiler)
+            .args(["-Wall", "-Werror", "-O2", "-pthread", "tests/torture/hog.c", "-o"])
+            .args([&hog])
+            .folder(crate::root())
+            .run()?;
+        Ok(Supplies { one: build("one")?, two: build("two")?, hog })
     }
 }
 
@@ -155,8 +164,9 @@ impl Workshop<'_> {
         scenario.kmend = Some(self.kmend.to_owned());
         scenario.files = vec![
             file(crate::root().join("xtask/src/torture/guest.sh"), "/torture.sh"),
-            file(self.livepatches.one.clone(), "/torture_one.ko"),
-            file(self.livepatches.two.clone(), "/torture_two.ko"),
+            file(self.supplies.one.clone(), "/torture_one.ko"),
+            file(self.supplies.two.clone(), "/torture_two.ko"),
+            GuestFile { host: self.supplies.hog.clone(), guest: "/hog".to_owned(), program: true },
         ];
         scenario
     }

@@ -1,8 +1,9 @@
 # What happens in a torture's guest. Read by the steps of xtask/src/torture/guest.rs.
 
-# The load: on each processor one that computes and one that begins processes; besides files and pipes, and connections over the
-# network. They keep every processor busy, and are nicer than what loads and unloads, which else would take minutes to get its turn
-# on an emulated machine. They end when a file is there: whoever kills a shell leaves what that has begun.
+# The load: on each processor one that computes (tests/torture/hog.c) and one that begins processes; besides files and pipes, and
+# connections over the network. They keep every processor busy, and are nicer than what loads and unloads, which else would take
+# minutes to get its turn on an emulated machine. Those that are shells end when a file is there: whoever kills a shell leaves what
+# that has begun.
 hogs() {
     renice 19 -p $$
     at_work() { [ ! -e /tmp/rest ]; }
@@ -11,10 +12,7 @@ hogs() {
     httpd -f -p 7777 -h /tmp/hogs &
     server=$!
     for processor in /sys/devices/system/cpu/cpu[0-9]*; do
-        while at_work; do
-            turn=0
-            while [ $turn -lt 5000 ]; do turn=$((turn + 1)); done
-        done &
+        /hog & computing="$computing $!"
         while at_work; do /bin/busybox true; done &
     done
     while at_work; do
@@ -23,7 +21,7 @@ hogs() {
     done &
     while at_work; do wget -q -O /dev/null http://127.0.0.1:7777/page; done &
     while at_work; do sleep 1; done
-    kill $server
+    kill $server $computing
     wait
 }
 start_hogs() {
@@ -85,9 +83,12 @@ torture() {
 # What is counted before and after. Sockets that wait for their time to be over are no leak.
 settle() { echo 0 > /proc/sys/net/ipv4/tcp_max_tw_buckets; }
 sample() {
-    sleep 2
     sync
-    echo 3 > /proc/sys/vm/drop_caches
+    # What has been used lately is only marked the first time.
+    for time in 1 2 3; do
+        sleep 1
+        echo 3 > /proc/sys/vm/drop_caches
+    done
     for cache in /sys/kernel/slab/*/shrink; do echo 1 > "$cache"; done 2> /dev/null
     echo "modules $(grep -c . /proc/modules)"
     sed -n 's/^VmallocUsed: *\([0-9]*\) kB/vmalloc \1/p' /proc/meminfo

@@ -9,9 +9,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// What the guests run, below the workspace's folder.
-const INPUTS: [&str; 4] = [
+const INPUTS: [&str; 5] = [
     "xtask/src/torture/guest.sh",
     "xtask/src/torture/kills.sh",
+    "tests/torture/hog.c",
     "tests/torture/one.patch",
     "tests/torture/two.patch",
 ];

@@ -1,7 +1,7 @@
 //! The program itself, as a user runs it: what it builds is the same every time, and is proved.
 
 use super::Bench;
-use crate::torture::{Amount, Livepatches, Workshop};
+use crate::torture::{Amount, Supplies, Workshop};
 use anyhow::{Context, Result, ensure};
 use kmend_process::Output;
 use kmend_store::Kernel;
@@ -18,8 +18,8 @@ const ROUNDS: Amount = Amount { rounds: 20, replaces: 4 };
 /// A few rounds of `cargo xtask torture`.
 pub(crate) fn torture(bench: &Bench, kernel: &Kernel) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let livepatches = Livepatches::build(&bench.cache, kernel, folder.path())?;
-    let workshop = Workshop { kernel, accelerator: bench.accelerator, kmend: &bench.kmend, livepatches };
+    let supplies = Supplies::build(&bench.cache, kernel, folder.path())?;
+    let workshop = Workshop { kernel, accelerator: bench.accelerator, kmend: &bench.kmend, supplies };
     workshop.rounds(ROUNDS).map(drop)
 }
 
