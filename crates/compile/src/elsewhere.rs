@@ -1,6 +1,7 @@
 //! A unit compiled in other ways that come to the same.
 
 use crate::database::{Unit, asks_for_debug_information};
+use crate::droppable::{closing_quote, is_word};
 use crate::error::{CompileError, Failure, io_error};
 use crate::live_text::live_part;
 use crate::prepare::Prepared;
@@ -8,6 +9,7 @@ use crate::target::Target;
 use crate::unit::{Compiled, sectioned, to_assembly};
 use kmend_process::Command;
 use kmend_refusal::{Code, Refusal};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -52,7 +54,35 @@ pub fn compile_texts(
     let preprocess = unit.compiler(&target.compiler).args(["-E", "-P"]).arg(&unit.named);
     let text = preprocess.folder(&prepared.tree).run()?.stdout;
     let whole = compile_text(target, unit, &text, work)?;
-    Ok((whole, compile_text(target, unit, &live_part(&text).join(&b'\n'), work)?))
+    let mut part = tags(&text);
+    part.extend(live_part(&text).join(&b'\n'));
+    Ok((whole, compile_text(target, unit, &part, work)?))
+}
+
+/// Declarations of all tags of structures and unions in a text. Its first mention declares a tag (C11 6.7.2.3), which
+/// may stand in what does not count, and the next one within a prototype, where it would declare it for that prototype alone.
+fn tags(text: &[u8]) -> Vec<u8> {
+    let (mut found, mut kind, mut at) = (BTreeSet::new(), &b""[..], 0);
+    while let Some(&byte) = text.get(at) {
+        let end = match byte {
+            b'"' | b'\'' => closing_quote(text, at) + 1,
+            _ => text
+                .iter()
+                .skip(at)
+                .position(|&byte| !is_word(byte))
+                .map_or(text.len(), |end| at + end.max(1)),
+        };
+        let word = text.get(at..end).unwrap_or_default();
+        at = end;
+        if word.trim_ascii().is_empty() {
+            continue;
+        }
+        if is_word(byte) && !kind.is_empty() && !word.starts_with(b"__attribute") {
+            found.insert([kind, b" ", word, b";\n"].concat());
+        }
+        kind = if matches!(word, b"struct" | b"union") { word } else { b"" };
+    }
+    found.into_iter().flatten().collect()
 }
 
 fn compile_text(target: &Target, unit: &Unit, text: &[u8], work: &Path) -> Result<Vec<u8>, CompileError> {
@@ -71,4 +101,18 @@ fn compile_text(target: &Target, unit: &Unit, text: &[u8], work: &Path) -> Resul
     let options = ["-w", "-ffunction-sections", "-fdata-sections", "-c", "-o"];
     command.args(options).arg(&object).arg(&source).run()?;
     fs::read(&object).map_err(io_error("read", &object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_tag_is_declared_once() {
+        let text =
+            b"struct s { union u *p; struct { int a; } v; }; char *t = \"struct x\"; int f(struct s *);\
+            struct __attribute__((packed)) p { int a; }; int constructor;";
+        assert_eq!(String::from_utf8_lossy(&tags(text)), "struct s;\nunion u;\n");
+        assert!(tags(b"struct").is_empty() && tags(b"\"").is_empty() && tags(b"").is_empty());
+    }
 }
