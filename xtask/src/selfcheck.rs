@@ -104,10 +104,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 
 /// Looks at the units of a kernel, several at a time.
 fn all(subject: &Subject, options: &Options) -> Result<Vec<Result1>> {
-    let mut sources = pick(&subject.prepared.database, options.units);
+    let mut sources = pick(subject, options.units);
     if let Some(text) = &options.filter {
         // A unit that is asked for is looked at, whether it would be picked or not.
-        sources = pick(&subject.prepared.database, usize::MAX);
+        sources = pick(subject, usize::MAX);
         sources.retain(|source| source.contains(text));
     }
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));

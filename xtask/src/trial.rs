@@ -122,7 +122,7 @@ fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &C
         add("selftests".into(), with_debian(debian::selftests::run));
     }
     let subject = Arc::new(Subject::new(bench.cache.clone(), Kernel::clone(kernel))?);
-    for source in selfcheck::pick(&subject.prepared.database, if choice.all { ALL_UNITS } else { UNITS }) {
+    for source in selfcheck::pick(&subject, if choice.all { ALL_UNITS } else { UNITS }) {
         let subject = Arc::clone(&subject);
         let name = format!("selfcheck/{source}");
         add(name, Box::new(move |_, _| subject.check(&source, selfcheck::SEED).map(drop)));

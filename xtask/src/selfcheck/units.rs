@@ -1,6 +1,7 @@
 //! Which units are looked at: evenly over the tree, so that no list has to be kept.
 
-use kmend_compile::{Database, Owner, Unit, runs_elsewhere};
+use super::Subject;
+use kmend_compile::{Owner, Unit, runs_elsewhere};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -20,23 +21,25 @@ const AREAS: [(&str, &str); 10] = [
 const MODULES: &str = "modules";
 
 /// The sources of `count` units: of each area the same number, as far as it has so many, and evenly within it.
-pub(crate) fn pick(database: &Database, count: usize) -> Vec<String> {
+pub(crate) fn pick(subject: &Subject, count: usize) -> Vec<String> {
     let areas: Vec<Vec<&str>> =
-        AREAS.iter().map(|(area, folder)| sources(database, *area == MODULES, folder)).collect();
+        AREAS.iter().map(|(area, folder)| sources(subject, *area == MODULES, folder)).collect();
     let shares = shares(&areas.iter().map(Vec::len).collect::<Vec<_>>(), count);
     areas.iter().zip(shares).flat_map(|(sources, share)| evenly(sources, share)).map(str::to_owned).collect()
 }
 
-fn sources<'a>(database: &'a Database, modules: bool, folder: &str) -> Vec<&'a str> {
+fn sources<'a>(subject: &'a Subject, modules: bool, folder: &str) -> Vec<&'a str> {
     let belongs = |unit: &&Unit| {
         Path::new(&unit.source).extension().is_some_and(|extension| extension == "c")
             && modules == (unit.owner != Owner::Vmlinux)
             && unit.source.starts_with(folder)
             // A patch to what runs elsewhere than in the kernel that is mended is always refused.
             && [&unit.source, &unit.object].iter().all(|path| runs_elsewhere(path).is_none())
+            // Nor is there a patch to what the build writes.
+            && subject.kernel.source.join(&unit.source).is_file()
     };
     let found: BTreeSet<&str> =
-        database.units().iter().filter(belongs).map(|unit| unit.source.as_str()).collect();
+        subject.prepared.database.units().iter().filter(belongs).map(|unit| unit.source.as_str()).collect();
     found.into_iter().collect()
 }
 
