@@ -252,7 +252,8 @@ static int switch_functions(struct kmend_patch *patch, bool to)
 	if (to)
 		insert_all(patch, false);
 	unite(patch, to);
-	if (to && !kmend_change.replaces)
+	/* Before a jump, nobody may come back to where it begins. */
+	if (to && !kmend_change.replaces && !patch->jump)
 		return 0;
 	kmend_change.drain = true;
 	return begin_sides(patch, to);
@@ -330,6 +331,7 @@ static void complete_change(void)
 		call_back(patch, false);
 		retire(patch);
 	}
+	kmend_jumps_take();
 }
 
 /* One try to come to the end; returns whether it did. */

@@ -66,10 +66,13 @@ static int prepare(struct kmend_patch *patch)
 		ret = kmend_check_probes(object);
 		if (!ret)
 			ret = kmend_sites_get(patch, object);
+		if (!ret)
+			ret = kmend_jump_check(patch, object);
 		if (ret)
 			return ret;
 	}
-	return call_pre_patch(patch);
+	ret = kmend_jumps_leave(patch);
+	return ret ?: call_pre_patch(patch);
 }
 
 int kmend_enable(struct kmend_patch *patch)
@@ -90,6 +93,7 @@ int kmend_enable(struct kmend_patch *patch)
 	}
 	if (ret) {
 		undo(patch);
+		kmend_jumps_take();
 		module_put(patch->mod);
 	}
 	return ret;
@@ -99,6 +103,7 @@ int kmend_disable(struct kmend_patch *patch)
 {
 	struct kmend_object *object;
 	struct kmend_func *func;
+	int ret;
 
 	lockdep_assert_held(&kmend_mutex);
 	if (kmend_change.patch)
@@ -114,10 +119,17 @@ int kmend_disable(struct kmend_patch *patch)
 			}
 		}
 	}
+	ret = kmend_jumps_leave(patch);
+	if (ret)
+		goto out;
 	kmend_for_each_object(patch, object)
 		if (object->active && object->pre_unpatch)
 			object->pre_unpatch(object);
-	return kmend_change_start(patch, false);
+	ret = kmend_change_start(patch, false);
+out:
+	if (ret)
+		kmend_jumps_take();
+	return ret;
 }
 
 static int check(const struct kmend_patch *patch)
@@ -208,9 +220,15 @@ static int __init engine_init(void)
 	ret = kmend_objects_init();
 	if (ret)
 		return ret;
-	ret = kmend_show_init();
+	ret = kmend_untraced_init();
 	if (ret)
-		kmend_objects_exit();
+		goto objects;
+	ret = kmend_show_init();
+	if (!ret)
+		return 0;
+	kmend_untraced_exit();
+objects:
+	kmend_objects_exit();
 	return ret;
 }
 
@@ -218,6 +236,7 @@ static int __init engine_init(void)
 static void __exit engine_exit(void)
 {
 	kmend_show_exit();
+	kmend_untraced_exit();
 	kmend_objects_exit();
 	kmend_change_exit();
 	kmend_tasks_exit();

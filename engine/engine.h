@@ -4,7 +4,8 @@
  *
  * Lock order: kmend_mutex, then the lock of CPU hotplug, then tasklist_lock,
  * then the lock of a table of tasks. kmend_mutex is also taken before
- * ftrace's and text_mutex. It guards everything but what these do, which are
+ * kprobe_mutex, which is taken before the lock of CPU hotplug, and before ftrace's
+ * and text_mutex. It guards everything but what these do, which are
  * described where they are: the ftrace handler (sides.c, redirect.c), task
  * work and the visits to CPUs (tasks.c), the stopped machine (stop.c) and the
  * probe at births (sides.c).
@@ -20,6 +21,8 @@
 #include <linux/task_work.h>
 
 #include "kmend_engine.h"
+
+struct insn;
 
 /* What execution must have left before it is switched. */
 enum kmend_leave {
@@ -41,13 +44,45 @@ struct kmend_model {
 	enum kmend_scope scope;
 };
 
-/* A function that is redirected, with its versions, the newest first. */
+/* Where a function is; the cold part may be empty. */
+struct kmend_code {
+	unsigned long start;
+	unsigned long end;
+	unsigned long cold_start;
+	unsigned long cold_end;
+};
+
+/*
+ * A function that is redirected.
+ * @versions:	the newest first
+ * @code:	of the living function
+ * @hooked:	entries are caught by ftrace, or by a breakpoint
+ * @slot:	where a jump goes
+ * @saved:	the living function's bytes there
+ * @jump:	the jump's bytes
+ * @jumps:	they are there
+ * @fits:	they may be there
+ * @untraced:	ftrace does not know the function: see untraced.c for
+ * @to:		where its breakpoint sends, and
+ * @alias:	another mapping of its page
+ */
 struct kmend_site {
 	struct ftrace_ops ops;
 	void *old_func;
 	struct list_head versions;
 	struct list_head node;
+	struct rcu_head rcu;
 	unsigned int users;
+	struct kmend_code code;
+	bool hooked;
+	unsigned long slot;
+	u8 saved[5];
+	u8 jump[5];
+	bool jumps;
+	bool fits;
+	bool untraced;
+	void *to;
+	u8 *alias;
 };
 
 /* One task that has not been switched yet. */
@@ -123,6 +158,7 @@ struct kmend_change {
 
 extern struct mutex kmend_mutex;
 extern struct list_head kmend_patches;
+extern struct list_head kmend_sites;
 extern struct kmend_change kmend_change;
 extern const struct kmend_model kmend_models[];
 extern struct kmend_sides __rcu *kmend_sides;
@@ -145,11 +181,51 @@ void kmend_change_exit(void);
 /* redirect.c */
 int kmend_sites_get(struct kmend_patch *patch, struct kmend_object *object);
 void kmend_sites_put(struct kmend_object *object);
+int kmend_hook(struct kmend_site *site);
+void kmend_unhook(struct kmend_site *site);
 void kmend_insert(struct kmend_func *func, bool changing, bool side);
 void kmend_mark(struct kmend_func *func, bool changing, bool side);
 void kmend_remove(struct kmend_func *func);
 bool kmend_is_newest(const struct kmend_func *func);
 struct kmend_func *kmend_version_below(struct kmend_func *func);
+struct kmend_func *kmend_version_on(const struct kmend_site *site, bool side);
+
+/* room.c */
+void kmend_jump_init(struct kmend_site *site);
+int kmend_jump_check(const struct kmend_patch *patch,
+		     const struct kmend_object *object);
+int kmend_jump_check_model(const struct kmend_patch *patch,
+			   const struct kmend_site *site);
+unsigned long kmend_entry_of(const void *function);
+bool kmend_is_probed(unsigned long slot);
+
+/* jump.c */
+void kmend_jumps_take(void);
+int kmend_jumps_leave(const struct kmend_patch *patch);
+int kmend_jumps_hold(const struct module *mod);
+void kmend_jumps_release(const struct module *mod);
+void kmend_text_lock(void);
+void kmend_text_unlock(void);
+
+/* untraced.c */
+void kmend_untraced_park(struct kmend_site *site);
+void kmend_untraced_arrive(struct kmend_object *object);
+int kmend_untraced_prepare(void);
+void kmend_untraced_switch(bool side);
+void kmend_untraced_done(void);
+int kmend_untraced_init(void);
+void kmend_untraced_exit(void);
+
+/* decode.c */
+int kmend_decode(struct insn *insn, unsigned long at, unsigned long end);
+bool kmend_is_call(const struct insn *insn);
+int kmend_code_find(struct kmend_code *code, const void *function);
+int kmend_branches_to(const struct kmend_code *code, unsigned long start,
+		      unsigned long end);
+
+/* Of the kernel, without a header for others. */
+extern struct mutex kprobe_mutex;
+unsigned long recover_probed_instruction(u8 *buffer, unsigned long addr);
 
 /* sides.c */
 bool kmend_on_patched_side(void);

@@ -49,6 +49,7 @@ struct kmend_func {
 	/* engine's own */
 	struct kmend_site *site;
 	struct list_head stack;
+	bool jump;
 	bool changing;
 	bool side;
 	bool inserted;
@@ -90,6 +91,8 @@ enum kmend_state {
  * @mod:	the module that holds this; it is kept while the patch is in force
  * @objects:	ends with a member without functions
  * @replace:	whether all other patches in force end when this one is enabled
+ * @jump:	whether callers jump, without ftrace, once all have been switched;
+ *		can be changed while the patch is disabled
  * @load_hook:	when it is registered; may decline
  * @unload_hook: when it is unregistered
  */
@@ -97,6 +100,7 @@ struct kmend_patch {
 	struct module *mod;
 	struct kmend_object *objects;
 	bool replace;
+	bool jump;
 	int (*load_hook)(void);
 	void (*unload_hook)(void);
 	/* engine's own */

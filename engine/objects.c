@@ -204,6 +204,9 @@ static int arrive(struct kmend_patch *patch, struct kmend_object *object,
 		ret = kmend_sites_get(patch, object);
 	if (ret)
 		goto clear;
+	ret = kmend_jump_check(patch, object);
+	if (ret)
+		goto put;
 	ret = object->pre_patch ? object->pre_patch(object) : 0;
 	if (ret)
 		goto put;
@@ -213,6 +216,7 @@ static int arrive(struct kmend_patch *patch, struct kmend_object *object,
 	ret = changing ? kmend_change_set_update() : 0;
 	if (ret)
 		goto remove;
+	kmend_untraced_arrive(object);
 	if (!moves && object->post_patch)
 		object->post_patch(object);
 	return 0;
@@ -289,6 +293,7 @@ static int all_arrive(struct module *mod)
 {
 	struct kmend_object *object;
 	struct kmend_patch *patch;
+	bool any = false;
 	int ret;
 
 	list_for_each_entry(patch, &kmend_patches, node) {
@@ -302,7 +307,10 @@ static int all_arrive(struct module *mod)
 			all_depart(mod);
 			return ret;
 		}
+		any = true;
 	}
+	if (any)
+		kmend_jumps_take();
 	return 0;
 }
 
@@ -310,13 +318,20 @@ static int notify(struct notifier_block *block, unsigned long event, void *data)
 {
 	int ret = 0;
 
-	if (event != MODULE_STATE_COMING && event != MODULE_STATE_GOING)
-		return NOTIFY_DONE;
 	mutex_lock(&kmend_mutex);
-	if (event == MODULE_STATE_COMING)
+	switch (event) {
+	case MODULE_STATE_COMING:
 		ret = all_arrive(data);
-	else
+		if (!ret && is_livepatch_module(data))
+			ret = kmend_jumps_hold(data);
+		break;
+	case MODULE_STATE_GOING:
 		all_depart(data);
+		fallthrough;
+	case MODULE_STATE_LIVE:
+		kmend_jumps_release(data);
+		break;
+	}
 	mutex_unlock(&kmend_mutex);
 	return notifier_from_errno(ret);
 }

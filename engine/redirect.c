@@ -10,7 +10,9 @@
  * Invariants:
  * - A site is registered with ftrace before its first version is inserted and
  *   until after its last is removed: with an empty stack the living function
- *   runs. So inserting and removing versions is fast and cannot fail.
+ *   runs. So inserting and removing versions is fast and cannot fail. Only
+ *   between transitions a jump may stand in for ftrace (jump.c). Functions
+ *   without a place for ftrace have untraced.c instead.
  * - The handler runs with preemption off, and calls only what is notrace.
  *   Who removes a version calls kmend_synchronize() before it is touched
  *   again or its module may go.
@@ -31,7 +33,7 @@
 #define set_ip(fregs, ip) ftrace_instruction_pointer_set(fregs, ip)
 #endif
 
-static LIST_HEAD(sites);
+LIST_HEAD(kmend_sites);
 
 /*
  * The version that this context runs; null for the living function. One that
@@ -75,11 +77,45 @@ static struct kmend_site *site_of(const void *old_func)
 {
 	struct kmend_site *site;
 
-	list_for_each_entry(site, &sites, node) {
+	list_for_each_entry(site, &kmend_sites, node) {
 		if (site->old_func == old_func)
 			return site;
 	}
 	return NULL;
+}
+
+/* Catches all entries; a breakpoint is set when there is need for it. */
+int kmend_hook(struct kmend_site *site)
+{
+	int ret = 0;
+
+	if (!site->hooked && !site->untraced)
+		ret = register_ftrace_function(&site->ops);
+	site->hooked = !ret;
+	return ret;
+}
+
+/* Waits for every handler, wherever RCU looks or not. */
+void kmend_unhook(struct kmend_site *site)
+{
+	if (!site->untraced)
+		WARN_ON(unregister_ftrace_function(&site->ops));
+	site->hooked = false;
+}
+
+static int set_filter(struct kmend_site *site)
+{
+	int ret;
+
+	site->ops.func = redirect;
+	site->ops.flags = FTRACE_OPS_FL_DYNAMIC | FTRACE_OPS_FL_IPMODIFY |
+			  FTRACE_OPS_FL_PERMANENT;
+#ifndef CONFIG_HAVE_DYNAMIC_FTRACE_WITH_ARGS
+	site->ops.flags |= FTRACE_OPS_FL_SAVE_REGS;
+#endif
+	ret = ftrace_set_filter_ip(&site->ops, (unsigned long)site->old_func,
+				   0, 0);
+	return ret ?: kmend_hook(site);
 }
 
 static struct kmend_site *new_site(void *old_func)
@@ -91,22 +127,18 @@ static struct kmend_site *new_site(void *old_func)
 	if (!site)
 		return ERR_PTR(-ENOMEM);
 	site->old_func = old_func;
+	site->untraced = !ftrace_location((unsigned long)old_func);
 	INIT_LIST_HEAD(&site->versions);
-	site->ops.func = redirect;
-	site->ops.flags = FTRACE_OPS_FL_DYNAMIC | FTRACE_OPS_FL_IPMODIFY |
-			  FTRACE_OPS_FL_PERMANENT;
-#ifndef CONFIG_HAVE_DYNAMIC_FTRACE_WITH_ARGS
-	site->ops.flags |= FTRACE_OPS_FL_SAVE_REGS;
-#endif
-	ret = ftrace_set_filter_ip(&site->ops, (unsigned long)old_func, 0, 0);
-	if (!ret)
-		ret = register_ftrace_function(&site->ops);
+	ret = kmend_code_find(&site->code, old_func);
+	if (!ret && !site->untraced)
+		ret = set_filter(site);
 	if (ret) {
 		ftrace_free_filter(&site->ops);
 		kfree(site);
 		return ERR_PTR(ret);
 	}
-	list_add(&site->node, &sites);
+	kmend_jump_init(site);
+	list_add_rcu(&site->node, &kmend_sites);
 	return site;
 }
 
@@ -115,11 +147,12 @@ static void put_site(struct kmend_site *site)
 	if (--site->users)
 		return;
 	WARN_ON(!list_empty(&site->versions));
-	/* Waits for every handler, wherever RCU looks or not. */
-	WARN_ON(unregister_ftrace_function(&site->ops));
+	if (site->hooked)
+		kmend_unhook(site);
 	ftrace_free_filter(&site->ops);
-	list_del(&site->node);
-	kfree(site);
+	list_del_rcu(&site->node);
+	/* A breakpoint's handler may look at it. */
+	kfree_rcu(site, rcu);
 }
 
 /* Lets go of the sites of an object, whose versions have been removed. */
@@ -153,6 +186,7 @@ int kmend_sites_get(struct kmend_patch *patch, struct kmend_object *object)
 		}
 		site->users++;
 		func->site = site;
+		func->jump = patch->jump;
 	}
 	object->active = true;
 	return 0;
@@ -188,6 +222,18 @@ bool kmend_is_newest(const struct kmend_func *func)
 {
 	return list_first_entry(&func->site->versions, struct kmend_func,
 				stack) == func;
+}
+
+/* The version that runs on a side; null for the living function. */
+struct kmend_func *kmend_version_on(const struct kmend_site *site, bool side)
+{
+	struct kmend_func *func;
+
+	list_for_each_entry(func, &site->versions, stack) {
+		if (!func->changing || func->side == side)
+			return func;
+	}
+	return NULL;
 }
 
 /* The version that runs where this one does not; null for the living one. */

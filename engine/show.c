@@ -6,9 +6,11 @@
  *   enabled     1 or 0; write to enable or disable, or to turn round
  *   transition  1 while the patch is being switched
  *   model       how it switches; write while it is not in transition
- *   redirect    how callers are redirected
+ *   redirect    how callers are redirected between transitions, ftrace or
+ *               jump; write while the patch is disabled
  *   timeout_ms  after which a transition reverses; 0 for never
- *   functions   a line for each: OBJECT FUNCTION, and how it stands
+ *   functions   a line for each: OBJECT FUNCTION, how it stands, and `jump` if
+ *               it has one
  *   pause_ns    for how long the last transition held all CPUs
  *   switch_ns   how long it took
  *   error       why the last one was reversed: 0 or a negative errno
@@ -26,9 +28,6 @@
 #include <linux/sysfs.h>
 
 #include "engine.h"
-
-/* The one way there is. */
-#define REDIRECT "ftrace"
 
 static struct kobject *root;
 static struct proc_dir_entry *proc_root;
@@ -125,10 +124,33 @@ static ssize_t model_store(struct kobject *kobj, struct kobj_attribute *attr,
 	return ret ? ret : count;
 }
 
+static const char *redirect_name(const struct kmend_patch *patch)
+{
+	return READ_ONCE(patch->jump) ? "jump" : "ftrace";
+}
+
 static ssize_t redirect_show(struct kobject *kobj, struct kobj_attribute *attr,
 			     char *buf)
 {
-	return sysfs_emit(buf, REDIRECT "\n");
+	return sysfs_emit(buf, "%s\n", redirect_name(patch_of(kobj)));
+}
+
+static ssize_t redirect_store(struct kobject *kobj, struct kobj_attribute *attr,
+			      const char *buf, size_t count)
+{
+	struct kmend_patch *patch = patch_of(kobj);
+	bool jump = sysfs_streq(buf, "jump");
+	int ret = 0;
+
+	if (!jump && !sysfs_streq(buf, "ftrace"))
+		return -EINVAL;
+	mutex_lock(&kmend_mutex);
+	if (kmend_in_force(patch))
+		ret = -EBUSY;
+	else
+		patch->jump = jump;
+	mutex_unlock(&kmend_mutex);
+	return ret ? ret : count;
 }
 
 static ssize_t timeout_ms_show(struct kobject *kobj,
@@ -162,6 +184,11 @@ static const char *standing(const struct kmend_func *func)
 	return kmend_is_newest(func) ? "patched" : "covered";
 }
 
+static bool jumps(const struct kmend_func *func)
+{
+	return func->inserted && func->site->jumps && kmend_is_newest(func);
+}
+
 static ssize_t functions_show(struct kobject *kobj,
 			      struct kobj_attribute *attr, char *buf)
 {
@@ -172,9 +199,10 @@ static ssize_t functions_show(struct kobject *kobj,
 	mutex_lock(&kmend_mutex);
 	kmend_for_each_object(patch_of(kobj), object)
 		kmend_for_each_func(object, func)
-			length += sysfs_emit_at(buf, length, "%s %s %s\n",
+			length += sysfs_emit_at(buf, length, "%s %s %s%s\n",
 						object->name ?: "vmlinux",
-						func->name, standing(func));
+						func->name, standing(func),
+						jumps(func) ? " jump" : "");
 	mutex_unlock(&kmend_mutex);
 	return length;
 }
@@ -212,7 +240,7 @@ static ssize_t blocking_show(struct kobject *kobj, struct kobj_attribute *attr,
 static struct kobj_attribute enabled_attr = __ATTR_RW(enabled);
 static struct kobj_attribute transition_attr = __ATTR_RO(transition);
 static struct kobj_attribute model_attr = __ATTR_RW(model);
-static struct kobj_attribute redirect_attr = __ATTR_RO(redirect);
+static struct kobj_attribute redirect_attr = __ATTR_RW(redirect);
 static struct kobj_attribute timeout_ms_attr = __ATTR_RW(timeout_ms);
 static struct kobj_attribute functions_attr = __ATTR_RO(functions);
 static struct kobj_attribute pause_ns_attr = __ATTR_RO(pause_ns);
@@ -270,7 +298,7 @@ static int state_show(struct seq_file *file, void *unused)
 	list_for_each_entry(patch, &kmend_patches, node)
 		seq_printf(file, "%-6u%-32s%-11s%-14s%s\n", ++index,
 			   patch->mod->name, kmend_state_name(patch),
-			   patch->model->name, REDIRECT);
+			   patch->model->name, redirect_name(patch));
 	mutex_unlock(&kmend_mutex);
 	return 0;
 }

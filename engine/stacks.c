@@ -9,7 +9,8 @@
  * function that is redirected.
  *
  * An end of a range counts as inside: it is where a call that does not return
- * would return to, and functions have padding behind them.
+ * would return to, and functions have padding behind them. A part of a
+ * function that the compiler moved away (.cold) belongs to it.
  *
  * A task that was preempted between the handler's choice and the jump to what
  * it chose has neither on its stack, but the place behind the living
@@ -115,23 +116,53 @@ static int fill_range(struct kmend_range *range, const void *function,
 	return 0;
 }
 
-/* Where ftrace would return to in the living function. */
-static void add_ftrace(struct kmend_set *set, const struct kmend_func *func)
+static void add(struct kmend_set *set, unsigned long start, unsigned long end,
+		const char *name)
 {
 	struct kmend_range *range = &set->ranges[set->count++];
 
-	range->start = ftrace_location((unsigned long)func->old_func) +
-		       MCOUNT_INSN_SIZE;
-	range->end = range->start;
-	range->name = func->name;
+	range->start = start;
+	range->end = end;
+	range->name = name;
+}
+
+static void add_code(struct kmend_set *set, const struct kmend_code *code,
+		     const char *name)
+{
+	add(set, code->start, code->end, name);
+	if (code->cold_end)
+		add(set, code->cold_start, code->cold_end, name);
+}
+
+/*
+ * Where ftrace would return to in the living function. Who is before a jump is
+ * there, too, if ftrace has no place in it, or was not asked.
+ */
+static void add_entry(struct kmend_set *set, const struct kmend_func *func)
+{
+	const struct kmend_site *site = func->site;
+
+	if (site->untraced)
+		add_code(set, &site->code, func->name);
+	else
+		add(set, site->slot, site->slot, func->name);
 }
 
 /* What the version takes the place of. */
-static const void *in_force_below(struct kmend_func *func)
+static int add_below(struct kmend_set *set, struct kmend_func *func)
 {
 	struct kmend_func *below = kmend_version_below(func);
+	struct kmend_code code;
+	int ret;
 
-	return below && below->new_func ? below->new_func : func->old_func;
+	if (!below || !below->new_func) {
+		add_code(set, &func->site->code, func->name);
+		return 0;
+	}
+	ret = kmend_code_find(&code, below->new_func);
+	if (!ret)
+		add_code(set, &code, func->name);
+	return ret;
 }
 
 /* All code of a module. */
@@ -158,12 +189,10 @@ static int add_patch(struct kmend_set *set, struct kmend_patch *patch,
 		kmend_for_each_func(object, func) {
 			if (!object->active)
 				continue;
-			add_ftrace(set, func);
-			if (!running)
-				continue;
-			ret = fill_range(&set->ranges[set->count++],
-					 below ? in_force_below(func) :
-						 func->old_func, func->name);
+			add_entry(set, func);
+			if (running && !below)
+				add_code(set, &func->site->code, func->name);
+			ret = running && below ? add_below(set, func) : 0;
 			if (ret)
 				return ret;
 		}
@@ -179,7 +208,7 @@ static unsigned int count_ranges(struct kmend_patch *patch)
 
 	kmend_for_each_object(patch, object)
 		kmend_for_each_func(object, func)
-			count += 2;
+			count += 4;
 	return count;
 }
 

@@ -13,6 +13,9 @@
  * which cannot be walked. What is on their stacks is on the walker's too, down
  * to the function that spins for its turn; what that calls as it spins is not
  * checked. (A CPU that has gone offline runs nothing.)
+ *
+ * The same stop sets and takes away the breakpoints of functions that ftrace
+ * does not know (untraced.c). Each CPU synchronizes itself with the changed code.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -21,6 +24,7 @@
 #include <linux/sched/task.h>
 #include <linux/stop_machine.h>
 #include <linux/timekeeping.h>
+#include <asm/sync_core.h>
 
 #include "engine.h"
 
@@ -76,6 +80,7 @@ static void walk(struct stop *stop)
 		if (!cpu_online(cpu))
 			per_cpu(kmend_irq_side, cpu) = sides->to;
 	}
+	kmend_untraced_switch(sides->to);
 	WRITE_ONCE(sides->others, sides->to);
 }
 
@@ -95,8 +100,10 @@ static int stopped(void *arg)
 		while (!smp_load_acquire(&stop->walked))
 			cpu_relax();
 	}
-	if (!stop->verdict)
+	if (!stop->verdict) {
+		sync_core();
 		this_cpu_write(kmend_irq_side, stop->sides->to);
+	}
 	return stop->verdict;
 }
 
@@ -110,7 +117,10 @@ int kmend_stop_and_switch(struct kmend_sides *sides, u64 *pause_ns)
 	int ret;
 
 	kmend_blockers_clear();
-	ret = stop_machine(stopped, &stop, cpu_online_mask);
+	ret = kmend_untraced_prepare();
+	if (!ret)
+		ret = stop_machine_cpuslocked(stopped, &stop, cpu_online_mask);
+	kmend_untraced_done();
 	*pause_ns = stop.pause_ns;
 	return ret;
 }

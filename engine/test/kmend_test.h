@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the test patches have in common: each registers one
- * patch of one object when it is loaded
+ * What the test patches have in common: each registers one patch when it is
+ * loaded
  */
 #ifndef KMEND_TEST_H
 #define KMEND_TEST_H
@@ -19,10 +19,10 @@
 
 #define TEST_PATCH(object_name, ...)					\
 	static struct kmend_func funcs[] = { __VA_ARGS__, { } };	\
-	static struct kmend_object objects[] = {			\
-		{ .name = object_name, .funcs = funcs },		\
-		{ }							\
-	};								\
+	TEST_OBJECTS({ .name = object_name, .funcs = funcs })
+
+#define TEST_OBJECTS(...)						\
+	static struct kmend_object objects[] = { __VA_ARGS__, { } };	\
 	static struct kmend_patch patch = {				\
 		.mod = THIS_MODULE,					\
 		.objects = objects,					\

@@ -32,15 +32,19 @@ const SOURCES: &[(&str, &str)] = sources![
     "blockers.c",
     "change.c",
     "core.c",
+    "decode.c",
     "engine.h",
     "kmend_engine.h",
+    "jump.c",
     "objects.c",
     "redirect.c",
+    "room.c",
     "show.c",
     "sides.c",
     "stacks.c",
     "stop.c",
     "tasks.c",
+    "untraced.c",
 ];
 
 /// Makes the engine for a kernel and puts it into a folder, whole, as `kmend_engine.ko`. `scratch` is a folder of its own.

@@ -1,10 +1,12 @@
 //! The consistency engine in a guest: every model switches, takes back, and holds or breaks as it should.
 
 mod checks;
+mod jumps;
 
 use super::Bench;
 use anyhow::{Context, Result, bail};
 use checks::{CHECKS, Check, PRELUDE};
+use jumps::JUMPS;
 use kmend_engine::Workshop;
 use kmend_store::Kernel;
 use kmend_vm::{GuestFile, Machine, Scenario, Step};
@@ -13,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The target, which is none of the engine's, and the test patches (engine/test).
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 19] = [
     "kmend_target",
     "kmend_leaf2",
     "kmend_leaf3",
@@ -25,6 +27,14 @@ const MODULES: [&str; 11] = [
     "kmend_vmlinux2",
     "kmend_replace4",
     "kmend_mainline",
+    "kmend_shapes",
+    "kmend_plain2",
+    "kmend_recur2",
+    "kmend_tail2",
+    "kmend_cold2",
+    "kmend_loop2",
+    "kmend_key2",
+    "kmend_stay2",
 ];
 
 /// Most of the time the guest waits for transitions.
@@ -42,10 +52,10 @@ pub(crate) fn run(bench: &Bench, kernel: &Kernel) -> Result<()> {
         name: check.name.into(),
         command: format!("{PRELUDE}\n{}\n", check.commands),
     };
-    scenario.steps = CHECKS.iter().map(step).collect();
+    scenario.steps = CHECKS.iter().chain(JUMPS).map(step).collect();
     let transcript = scenario.run()?;
     let mut complaints = Vec::new();
-    for (step, check) in transcript.steps.iter().zip(CHECKS) {
+    for (step, check) in transcript.steps.iter().zip(CHECKS.iter().chain(JUMPS)) {
         let words = |text: &str| text.lines().map(words_of).collect::<Vec<_>>().join("\n");
         let (shown, wanted) = (words(&step.text()), words(check.prints));
         if shown != wanted {

@@ -11,6 +11,8 @@ late() { i=0; while [ "$(cat $S/$1/transition)" = 1 ]; do
 # begin PATCH MODEL 0|1; turn waits for the end as well
 begin() { echo $2 > $S/$1/model && echo $3 > $S/$1/enabled; }
 turn() { begin $1 $2 $3 && late $1; }
+jump() { echo jump > $S/$1/redirect; }
+how() { cat $S/$1/functions; }
 call() { for f; do cat $T/$f; done | tr '\n' ' '; echo; }
 enabled() { echo $1 $(cat $S/$1/enabled $S/$1/transition $S/$1/error); }
 # busy FILE READERS PATCH MODEL PAUSE: turns the patch on and off twice while FILE is read again and again, with pauses of so many
@@ -35,7 +37,7 @@ pub(super) struct Check {
     pub(super) prints: &'static str,
 }
 
-const fn check(name: &'static str, commands: &'static str, prints: &'static str) -> Check {
+pub(super) const fn check(name: &'static str, commands: &'static str, prints: &'static str) -> Check {
     Check { name, commands, prints }
 }
 
