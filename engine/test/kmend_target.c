@@ -126,6 +126,22 @@ static int loop(void *unused)
 	return 0;
 }
 
+/* What a call costs, in cycles; with QEMU's -icount in instructions. */
+static int cost(void)
+{
+	unsigned long flags;
+	cycles_t start;
+	int i;
+
+	local_irq_save(flags);
+	start = get_cycles();
+	for (i = 0; i < 10000; i++)
+		kt_leaf();
+	start = get_cycles() - start;
+	local_irq_restore(flags);
+	return (int)start / 10000;
+}
+
 struct file_of {
 	const char *name;
 	int (*call)(void);
@@ -141,6 +157,7 @@ static const struct file_of files[] = {
 	{ "tire", tire },
 	{ "step", step },
 	{ "tick", tick },
+	{ "cost", cost },
 };
 
 static int show(struct seq_file *file, void *unused)

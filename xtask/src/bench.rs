@@ -4,6 +4,7 @@
 
 mod by_hand;
 mod cold;
+mod engine;
 mod headers;
 mod memory;
 
@@ -40,12 +41,17 @@ pub(crate) enum Part {
     Differ,
     /// A patch to a header that reaches many units
     Header,
+    /// The consistency engine, in instructions
+    Engine,
 }
 
 /// Measures everything, or a part, and prints one table.
 pub(crate) fn run(part: Option<Part>) -> Result<()> {
     let wants = |one: Part| part.is_none_or(|part| part == one);
     packages::ensure()?;
+    if part == Some(Part::Engine) {
+        return engine::run(&Cache::open()?).map(|rows| print("all kernels", rows));
+    }
     let kmend = built::kmend()?;
     narrate::heading("cold start");
     let folder = tempfile::tempdir_in(kmend.parent().context("a program is in a folder")?)?;
@@ -63,10 +69,17 @@ pub(crate) fn run(part: Option<Part>) -> Result<()> {
         narrate::heading("a header that reaches many units");
         rows.extend(headers::run(&cache, &kernel)?);
     }
+    print(&format!("{} on {} processors, medians of {ROUNDS}", kernel.release, crate::processors()), rows);
+    if wants(Part::Engine) {
+        print("the consistency engine", engine::run(&Cache::open()?)?);
+    }
+    Ok(())
+}
+
+fn print(heading: &str, rows: Vec<Row>) {
     let mut table = narrate::table(&["what", "measured", "ratio", "aim"]);
     table.add_rows(rows);
-    println!("\n{} on {} processors, medians of {ROUNDS}\n{table}", kernel.release, crate::processors());
-    Ok(())
+    println!("\n{heading}\n{table}");
 }
 
 fn row(what: &str, measured: &str, ratio: &str, aim: &str) -> Row {

@@ -3,7 +3,7 @@
 mod case;
 mod corpus;
 mod debian;
-mod engine;
+pub(crate) mod engine;
 mod expectation;
 mod guest;
 mod kallsyms;

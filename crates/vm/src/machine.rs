@@ -46,6 +46,8 @@ pub struct Machine {
     pub memory: u32,
     /// Processors.
     pub processors: u32,
+    /// Whether the guest's clock counts instructions, a nanosecond for each, and does not wait while it is idle. Only with TCG.
+    pub counted: bool,
     /// Further options for the kernel.
     pub options: String,
     /// From start to end; at most 30 days.
@@ -77,6 +79,7 @@ impl Machine {
             accelerator: Accelerator::default(),
             memory: 512,
             processors: 2,
+            counted: false,
             options: String::new(),
             timeout: Duration::from_secs(60),
         }
@@ -136,6 +139,9 @@ impl Machine {
         arguments.extend(["-accel".into(), accelerator_options(self.accelerator).into()]);
         arguments.extend(["-m".into(), format!("{}M", self.memory)]);
         arguments.extend(["-smp".into(), self.processors.to_string()]);
+        if self.counted {
+            arguments.extend(["-icount".into(), "shift=0,sleep=off".into()]);
+        }
         arguments.extend(["-kernel".into(), self.image.display().to_string()]);
         if let Some(path) = initramfs {
             arguments.extend(["-initrd".into(), path.into()]);

@@ -5,7 +5,8 @@ mod jumps;
 
 use super::Bench;
 use anyhow::{Context, Result, bail};
-use checks::{CHECKS, Check, PRELUDE};
+pub(crate) use checks::PRELUDE;
+use checks::{CHECKS, Check};
 use jumps::JUMPS;
 use kmend_engine::Workshop;
 use kmend_store::Kernel;
@@ -15,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The target, which is none of the engine's, and the test patches (engine/test).
-const MODULES: [&str; 19] = [
+const MODULES: [&str; 20] = [
     "kmend_target",
     "kmend_leaf2",
     "kmend_leaf3",
@@ -35,6 +36,7 @@ const MODULES: [&str; 19] = [
     "kmend_loop2",
     "kmend_key2",
     "kmend_stay2",
+    "kmend_crowd",
 ];
 
 /// Most of the time the guest waits for transitions.
@@ -43,7 +45,7 @@ const TIMEOUT: Duration = Duration::from_secs(400);
 /// Builds the modules and boots the kernel with them.
 pub(crate) fn run(bench: &Bench, kernel: &Kernel) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let files = build(kernel, folder.path())?;
+    let files = modules(kernel, folder.path())?;
     let mut scenario = Scenario::new(&kernel.image);
     scenario.machine =
         Machine { accelerator: bench.accelerator, timeout: TIMEOUT, ..Machine::new(&kernel.image) };
@@ -76,7 +78,7 @@ fn words_of(line: &str) -> String {
 }
 
 /// The engine and the test modules, as files of the guest.
-fn build(kernel: &Kernel, folder: &Path) -> Result<Vec<GuestFile>> {
+pub(crate) fn modules(kernel: &Kernel, folder: &Path) -> Result<Vec<GuestFile>> {
     let workshop = Workshop::open(kernel)?;
     let engine = workshop.engine(&folder.join("engine"))?;
     let sources = sources()?;

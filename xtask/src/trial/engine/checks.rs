@@ -3,7 +3,7 @@
 //! A model that theory says is too weak must be seen to break: otherwise a check that holds says nothing.
 
 /// What every step can call. A transition that lasts 20 s is stuck.
-pub(super) const PRELUDE: &str = r#"
+pub(crate) const PRELUDE: &str = r#"
 S=/sys/kernel/kmend
 T=/proc/kmend_target
 late() { i=0; while [ "$(cat $S/$1/transition)" = 1 ]; do
