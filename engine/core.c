@@ -75,6 +75,27 @@ static int prepare(struct kmend_patch *patch)
 	return ret ?: call_pre_patch(patch);
 }
 
+/*
+ * Whether the model does for the patch. What post_patch() does is for when
+ * nothing runs the old functions, and a model that switches functions while
+ * they run does not know when that is.
+ */
+static bool suits(const struct kmend_patch *patch)
+{
+	const struct kmend_object *object;
+
+	if (patch->model->leave != LEAVE_FUNCTION)
+		return true;
+	kmend_for_each_object(patch, object) {
+		if (object->post_patch) {
+			pr_err("'%s': has post_patch(), and %s does not wait for old code\n",
+			       patch->mod->name, patch->model->name);
+			return false;
+		}
+	}
+	return true;
+}
+
 int kmend_enable(struct kmend_patch *patch)
 {
 	int ret;
@@ -82,7 +103,7 @@ int kmend_enable(struct kmend_patch *patch)
 	lockdep_assert_held(&kmend_mutex);
 	if (kmend_change.patch)
 		return -EBUSY;
-	if (patch->state != KMEND_DISABLED)
+	if (patch->state != KMEND_DISABLED || !suits(patch))
 		return -EINVAL;
 	if (!try_module_get(patch->mod))
 		return -ENODEV;
@@ -108,7 +129,7 @@ int kmend_disable(struct kmend_patch *patch)
 	lockdep_assert_held(&kmend_mutex);
 	if (kmend_change.patch)
 		return -EBUSY;
-	if (patch->state != KMEND_ENABLED)
+	if (patch->state != KMEND_ENABLED || !suits(patch))
 		return -EINVAL;
 	kmend_for_each_object(patch, object) {
 		kmend_for_each_func(object, func) {
@@ -136,9 +157,9 @@ static int check(const struct kmend_patch *patch)
 {
 	const struct kmend_object *object;
 	const struct kmend_func *func;
-	bool any = false;
 
-	if (!patch->mod || !patch->objects || patch->registered)
+	if (!patch->mod || !patch->objects || !patch->objects->funcs ||
+	    patch->registered)
 		return -EINVAL;
 	if (!is_livepatch_module(patch->mod)) {
 		pr_err("module %s is not marked as a livepatch module\n",
@@ -147,7 +168,6 @@ static int check(const struct kmend_patch *patch)
 	}
 	kmend_for_each_object(patch, object) {
 		kmend_for_each_func(object, func) {
-			any = true;
 			if (!object->name && !func->old_func) {
 				pr_err("'%s': nobody said where %s is\n",
 				       patch->mod->name, func->name);
@@ -155,7 +175,7 @@ static int check(const struct kmend_patch *patch)
 			}
 		}
 	}
-	return any ? 0 : -EINVAL;
+	return 0;
 }
 
 /**
@@ -171,12 +191,18 @@ int kmend_register(struct kmend_patch *patch)
 	ret = check(patch);
 	if (ret)
 		return ret;
+	patch->model = patch->wanted_model ?
+		       kmend_model_named(patch->wanted_model) : &kmend_models[0];
+	if (!patch->model) {
+		pr_err("'%s': wants a model that is not known\n",
+		       patch->mod->name);
+		return -EINVAL;
+	}
 	if (patch->load_hook) {
 		ret = patch->load_hook();
 		if (ret)
 			return ret;
 	}
-	patch->model = &kmend_models[0];
 	patch->state = KMEND_DISABLED;
 	mutex_lock(&kmend_mutex);
 	list_add_tail(&patch->node, &kmend_patches);
@@ -246,5 +272,6 @@ module_init(engine_init);
 module_exit(engine_exit);
 MODULE_LICENSE("GPL");
 MODULE_DESCRIPTION("kmend's consistency engine");
+MODULE_VERSION(KMEND_INTERFACE);
 MODULE_INFO(livepatch, "Y");
 MODULE_INFO(kmend_build_id, KMEND_BUILD_ID);

@@ -95,6 +95,7 @@ enum kmend_state {
  *		can be changed while the patch is disabled
  * @load_hook:	when it is registered; may decline
  * @unload_hook: when it is unregistered
+ * @wanted_model: the model to begin with; null for the engine's first
  */
 struct kmend_patch {
 	struct module *mod;
@@ -103,6 +104,7 @@ struct kmend_patch {
 	bool jump;
 	int (*load_hook)(void);
 	void (*unload_hook)(void);
+	const char *wanted_model;
 	/* engine's own */
 	const struct kmend_model *model;
 	enum kmend_state state;

@@ -17,7 +17,8 @@
  *   blocking    a line for each of the first tasks that hold it up:
  *               PID COMMAND FUNCTION
  *
- * /proc/kmend/state has a line for each patch, in the order of enabling.
+ * /sys/kernel/kmend/models and redirects have a line for each name that can be
+ * written there. /proc/kmend/state has a line for each patch, in the order of enabling.
  *
  * Invariant: nobody waits under kmend_mutex for who uses these files.
  */
@@ -28,6 +29,9 @@
 #include <linux/sysfs.h>
 
 #include "engine.h"
+
+/* A line for each way to redirect callers, the default first. */
+static const char redirects[] = "ftrace\njump";
 
 static struct kobject *root;
 static struct proc_dir_entry *proc_root;
@@ -287,6 +291,32 @@ void kmend_show_remove(struct kmend_patch *patch)
 	wait_for_completion(&patch->gone);
 }
 
+static ssize_t models_show(struct kobject *kobj, struct kobj_attribute *attr,
+			   char *buf)
+{
+	const struct kmend_model *model;
+	ssize_t length = 0;
+
+	for (model = kmend_models; model->name; model++)
+		length += sysfs_emit_at(buf, length, "%s\n", model->name);
+	return length;
+}
+
+static ssize_t redirects_show(struct kobject *kobj, struct kobj_attribute *attr,
+			      char *buf)
+{
+	return sysfs_emit(buf, "%s\n", redirects);
+}
+
+static struct kobj_attribute models_attr = __ATTR_RO(models);
+static struct kobj_attribute redirects_attr = __ATTR_RO(redirects);
+
+static const struct attribute *root_attrs[] = {
+	&models_attr.attr,
+	&redirects_attr.attr,
+	NULL
+};
+
 static int state_show(struct seq_file *file, void *unused)
 {
 	const struct kmend_patch *patch;
@@ -309,7 +339,7 @@ int kmend_show_init(void)
 	if (!root)
 		return -ENOMEM;
 	proc_root = proc_mkdir("kmend", NULL);
-	if (!proc_root ||
+	if (sysfs_create_files(root, root_attrs) || !proc_root ||
 	    !proc_create_single("state", 0444, proc_root, state_show)) {
 		kmend_show_exit();
 		return -ENOMEM;
