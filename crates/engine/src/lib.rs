@@ -1,10 +1,14 @@
 //! The consistency engine: a kernel module that switches patches by any model.
 //!
-//! Its C lies in `engine/` and travels inside of this crate. [`build`] makes the module for a kernel of the cache, and a
-//! [`Workshop`] also modules that use it.
+//! Its C lies in `engine/` and travels inside of this crate. [`keep`] makes the module for a kernel of the cache, once; a
+//! [`Workshop`] makes also modules that use it.
 
 mod build;
 mod error;
+mod kept;
+mod sources;
 
-pub use build::{Workshop, build, module_name};
+pub use build::{Workshop, module_name};
 pub use error::EngineError;
+pub use kept::{Kept, build, keep};
+pub use sources::{interface_header, interface_id, models, redirects};

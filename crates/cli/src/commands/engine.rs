@@ -48,3 +48,11 @@ impl Engine {
         }
     }
 }
+
+/// Why there is no engine for a kernel.
+pub(crate) fn failure(error: kmend_engine::EngineError) -> Failure {
+    match error.refusals() {
+        [] => Failure::about("", &error),
+        refusals => Failure::refused(refusals.to_vec()),
+    }
+}

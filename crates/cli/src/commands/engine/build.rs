@@ -38,14 +38,7 @@ impl Build {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let cache = Cache::open()?;
         let kernel = kernel_choice::choose(&cache, self.kernel.as_deref())?;
-        let scratch = cache.scratch()?;
-        let module =
-            kmend_engine::build(&kernel, &self.output, scratch.path()).map_err(|error| {
-                match error.refusals() {
-                    [] => Failure::about("", &error),
-                    refusals => Failure::refused(refusals.to_vec()),
-                }
-            })?;
+        let module = kmend_engine::build(&cache, &kernel, &self.output).map_err(super::failure)?;
         let built = Built { release: kernel.release, module };
         output.document(&built, |built| format!("{} for {}\n", built.module.display(), built.release))?;
         Ok(End::Done)
