@@ -189,6 +189,7 @@ fn build(cache: &Cache, kernel: &Kernel, patch: (String, Vec<u8>)) -> Result<Bui
         name: None,
         replace: false,
         fixes: Vec::new(),
+        engine: None,
         output: output.path().to_owned(),
         explain: false,
         signer: None,

@@ -2,7 +2,7 @@
 
 use crate::Changed;
 use crate::code::Code;
-use kmend_refusal::Advice;
+use kmend_refusal::{Advice, Sign};
 
 /// Functions that take a lock: beginnings of their names (kernel/locking, include/linux/{spinlock,rwsem,rwlock}_api*.h).
 /// RCU is not among them: who reads under it keeps nobody out.
@@ -60,7 +60,7 @@ pub(crate) fn advise(function: &Changed<'_>) -> Option<Advice> {
         "{what}; until every task has taken to the new code, some hold to the old rule: what the locks protect, and the order \
          in which others take them, must allow both"
     );
-    Some(Advice { subject: function.name.clone(), text })
+    Some(Advice { sign: Sign::Locks, subject: function.name.clone(), text })
 }
 
 fn show(lock: &Lock<'_>) -> String {

@@ -5,7 +5,7 @@
 
 use crate::Changed;
 use crate::code::{Code, Target, Write};
-use kmend_refusal::Advice;
+use kmend_refusal::{Advice, Sign};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How code writes each thing.
@@ -43,5 +43,5 @@ fn advice(target: &Target, functions: &BTreeSet<&str>) -> Advice {
          two ways must fit together",
         functions.join(", ")
     );
-    Advice { subject, text }
+    Advice { sign: Sign::Data, subject, text }
 }

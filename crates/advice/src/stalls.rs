@@ -4,7 +4,7 @@
 use crate::Changed;
 use crate::code::Code;
 use kmend_object::{Object, SymbolId};
-use kmend_refusal::Advice;
+use kmend_refusal::{Advice, Sign};
 use std::collections::BTreeSet;
 
 /// What starts a kernel thread (include/linux/kthread.h); the thread's function is an argument.
@@ -107,5 +107,5 @@ pub(crate) fn advise(function: &Changed<'_>, threads: &BTreeSet<String>) -> Opti
     };
     let text =
         format!("{why}: the transition may not end while a task is there (`kmend load` shows who holds it)");
-    Some(Advice { subject: function.name.clone(), text })
+    Some(Advice { sign: Sign::Stay, subject: function.name.clone(), text })
 }

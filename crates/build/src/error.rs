@@ -1,6 +1,7 @@
 //! What can go wrong on the way, beside refusals.
 
 use kmend_compile::CompileError;
+use kmend_engine::EngineError;
 use kmend_kernel::KernelError;
 use kmend_link::LinkError;
 use kmend_match::MatchError;
@@ -27,6 +28,9 @@ pub enum BuildError {
     /// The module could not be made.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The consistency engine could not be built for this kernel.
+    #[error("the consistency engine: {0}")]
+    Engine(#[from] EngineError),
     /// The module could not be signed, or not be read back for its manifest.
     #[error(transparent)]
     Sign(#[from] SignError),
@@ -84,6 +88,7 @@ impl Coded for BuildError {
             BuildError::Kernel(error) => error.code(),
             BuildError::Store(error) => error.code(),
             BuildError::Link(error) => error.code(),
+            BuildError::Engine(error) => error.code(),
             BuildError::Sign(error) => error.code(),
             BuildError::NoModules { .. } => Code::ImportRefused,
             BuildError::Match { source, .. } => source.code(),

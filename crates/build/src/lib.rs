@@ -7,6 +7,7 @@
 //! Each stage is a crate; this one runs them in their order, lets all of a patch's refusals come together, and
 //! writes down what was found in one [`Report`].
 
+mod consistency;
 mod error;
 mod explain;
 mod exports;
@@ -17,12 +18,13 @@ mod subject;
 mod types;
 mod units;
 
+pub use consistency::{EngineRequest, Recommendation};
 pub use error::BuildError;
 pub use kmend_compile::Steps;
 pub use pipeline::target;
 pub use report::{
-    FunctionReport, KernelReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SCHEMA,
-    Status, SymbolReport, UnitReport,
+    EngineReport, FunctionReport, KernelReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport,
+    Report, SCHEMA, Status, SymbolReport, UnitReport,
 };
 
 use kmend_explain::Explanation;
@@ -45,6 +47,8 @@ pub struct Request<'a> {
     pub replace: bool,
     /// What it fixes: identifiers such as `CVE-2026-1234`, for whoever asks the module.
     pub fixes: Vec<String>,
+    /// Builds for kmend's consistency engine instead of the kernel's livepatch.
+    pub engine: Option<EngineRequest>,
     /// The folder for `livepatch-NAME.ko`, its manifest and `NAME.json`.
     pub output: PathBuf,
     /// Whether to explain the changed functions.
@@ -84,6 +88,8 @@ pub enum Stage {
     Diff,
     /// The changed functions are disassembled and set side by side, if that is asked for.
     Explain,
+    /// The consistency engine is built, if the patch is for that; once per kernel.
+    Engine,
     /// Symbols are planned and the objects merged.
     Link,
     /// objtool and the kernel's build system make the module.

@@ -1,12 +1,13 @@
 //! The stages in their order.
 
+use crate::consistency;
 use crate::error::BuildError;
 use crate::explain;
 use crate::exports::Versions;
 use crate::publish::{Made, check_output, publish};
 use crate::report::{
-    KernelReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SCHEMA, SymbolReport,
-    UnitReport,
+    EngineReport, KernelReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SCHEMA,
+    SymbolReport, UnitReport,
 };
 use crate::subject::subject;
 use crate::types;
@@ -15,8 +16,10 @@ use crate::{Built, Event, Request, Stage};
 use kmend_compile::{Failure, Outcome, PatchFile, Prepared, Target};
 use kmend_explain::Explanation;
 use kmend_kernel::{Image, KernelError, ModuleTree};
-use kmend_link::{BuiltModule, LinkInput, Linked, Mends, Paths, Resolution, TargetKernel, UnitInput};
-use kmend_refusal::{Code, Refusal};
+use kmend_link::{
+    BuiltModule, ForEngine, LinkInput, Linked, Mends, Paths, Resolution, TargetKernel, UnitInput,
+};
+use kmend_refusal::{Advice, Code, Refusal};
 use kmend_sign::{Manifest, Signer, Sources};
 use kmend_store::Kernel;
 use rayon::prelude::*;
@@ -32,6 +35,7 @@ pub(crate) struct Pipeline<'a> {
     times: Vec<(Stage, Duration)>,
     report: Report,
     explanation: Option<Explanation>,
+    advice: BTreeSet<Advice>,
 }
 
 /// How a pipeline ends before there is a module.
@@ -48,7 +52,8 @@ impl<E: Into<BuildError>> From<E> for Stop {
 
 impl<'a> Pipeline<'a> {
     pub(crate) fn new(request: &'a Request<'a>, events: &'a (dyn Fn(Event) + Sync)) -> Self {
-        Pipeline { request, events, times: Vec::new(), report: empty_report(request), explanation: None }
+        let report = empty_report(request);
+        Pipeline { request, events, times: Vec::new(), report, explanation: None, advice: BTreeSet::new() }
     }
 
     pub(crate) fn run(mut self) -> Result<Built, BuildError> {
@@ -69,9 +74,10 @@ impl<'a> Pipeline<'a> {
     fn stages(&mut self) -> Result<Made, Stop> {
         check_architecture()?;
         // What can be known now is not told after minutes of work.
-        let misnamed = kmend_link::check_patch_name(&self.report.name);
-        if !misnamed.is_empty() {
-            return Err(Stop::Refused(misnamed));
+        let mut early = kmend_link::check_patch_name(&self.report.name);
+        early.extend(self.request.engine.iter().flat_map(consistency::check));
+        if !early.is_empty() {
+            return Err(Stop::Refused(early));
         }
         check_output(&self.request.output)?;
         let target = target(self.request.kernel);
@@ -81,7 +87,8 @@ impl<'a> Pipeline<'a> {
         let facts = facts?;
         self.check_kernel(&facts.image)?;
         let proven = self.prove_and_compare(&outcome, &target, &prepared, &facts)?;
-        let linked = self.link(&proven, &facts)?;
+        let engine = self.engine()?;
+        let linked = self.link(&proven, &facts, engine.as_ref())?;
         let module = self.make_module(&linked, &scratch.path().join("module"))?;
         let made = self.vouch(&module.bytes)?;
         self.describe(&linked, &module, &made.module);
@@ -176,6 +183,7 @@ impl<'a> Pipeline<'a> {
         }
         let judged = types::judge(&results, &facts.image, facts.modules.as_ref(), &facts.symvers);
         self.report.notes.extend(judged.notes);
+        self.advice = judged.advice;
         let (mut proven, mut refusals) = (Vec::new(), Vec::new());
         for compared in results {
             match compared.result {
@@ -209,7 +217,23 @@ impl<'a> Pipeline<'a> {
         if refusals.is_empty() { Ok(proven) } else { Err(Stop::Refused(refusals)) }
     }
 
-    fn link(&mut self, proven: &[ProvenUnit], facts: &Facts) -> Result<Linked, Stop> {
+    /// What the module must know of the consistency engine, if it is for that.
+    fn engine(&mut self) -> Result<Option<ForEngine>, Stop> {
+        let request = self.request;
+        let Some(wanted) = &request.engine else { return Ok(None) };
+        let engine = self.timed(Stage::Engine, |_| consistency::for_engine(request, wanted));
+        engine.map(Some).map_err(|error| match error.refusals() {
+            [] => Stop::from(error),
+            refusals => Stop::Refused(refusals.to_vec()),
+        })
+    }
+
+    fn link(
+        &mut self,
+        proven: &[ProvenUnit],
+        facts: &Facts,
+        engine: Option<&ForEngine>,
+    ) -> Result<Linked, Stop> {
         let name = self.report.name.clone();
         let build_id = self.report.kernel.build_id.clone().unwrap_or_default();
         let replace = self.request.replace;
@@ -237,6 +261,7 @@ impl<'a> Pipeline<'a> {
                 kernel: &kernel,
                 build_id: &build_id,
                 mends: &mends,
+                engine,
             })
         })
         .map_err(Stop::Refused)
@@ -291,11 +316,20 @@ impl<'a> Pipeline<'a> {
             subject: subject.into(),
             text,
         }));
+        if self.request.engine.as_ref().is_none_or(|engine| engine.model.is_none()) {
+            self.report.recommended = Some(consistency::recommend(linked, &self.advice));
+        }
+        let engine = linked.engine.as_ref().map(|engine| EngineReport {
+            interface: engine.interface.clone(),
+            model: engine.model.clone(),
+            redirect: engine.redirect.clone(),
+        });
         self.report.module = Some(ModuleReport {
             file: format!("{}.ko", linked.stem),
             blake3: blake3::hash(bytes).to_hex().to_string(),
             size: bytes.len(),
             replace: linked.replace,
+            engine,
             signed_by: self.request.signer.map(Signer::facts),
         });
     }
@@ -387,6 +421,7 @@ fn empty_report(request: &Request<'_>) -> Report {
         reach: None,
         symbols: Vec::new(),
         notes: Vec::new(),
+        recommended: None,
         refusals: Vec::new(),
         module: None,
     }

@@ -1,5 +1,6 @@
 //! What a build found and made: the one value that the terminal, `NAME.json` and `--json` show.
 
+use crate::consistency::Recommendation;
 use kmend_compile::Steps;
 use kmend_diff::{Callback, Reason, VariableUpdate};
 use kmend_refusal::{Code, Refusal};
@@ -34,6 +35,10 @@ pub struct Report {
     pub symbols: Vec<SymbolReport>,
     /// What a reader should know: skipped hunks, offsets, warnings of the tools.
     pub notes: Vec<Note>,
+    /// Which consistency model suits the patch, as far as can be seen: advice. `None` if no module was made, or the
+    /// model was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommended: Option<Recommendation>,
     /// Why no module was made; empty if one was.
     pub refusals: Vec<RefusalReport>,
     /// The module; `None` if it was refused or nothing changes.
@@ -186,7 +191,21 @@ pub struct ModuleReport {
     pub size: usize,
     /// Whether it replaces all livepatches that are loaded before it.
     pub replace: bool,
+    /// What it says to the consistency engine; `None` if it is for the kernel's own livepatch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineReport>,
     /// The certificate of the key that signed it, if one did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed_by: Option<CertificateFacts>,
+}
+
+/// What a module says to the consistency engine.
+#[derive(Debug, Clone, Serialize)]
+pub struct EngineReport {
+    /// The id of what it and the engine must agree on.
+    pub interface: String,
+    /// The model that it begins with; `None` for the engine's default.
+    pub model: Option<String>,
+    /// How callers are redirected to begin with; `None` for the engine's default.
+    pub redirect: Option<String>,
 }

@@ -17,6 +17,8 @@ pub(crate) struct Judged {
     pub(crate) refusals: Vec<Refusal>,
     /// Advice, that of the units' code among it.
     pub(crate) notes: Vec<Note>,
+    /// The advice itself.
+    pub(crate) advice: BTreeSet<Advice>,
 }
 
 /// Judges the changed types of all units.
@@ -45,9 +47,11 @@ pub(crate) fn judge(
         subject: advice.subject.clone(),
         text: advice.text.clone(),
     };
-    let advice = verdict.advice.iter().chain(units.iter().flat_map(|unit| &unit.advice)).map(note);
-    let notes: BTreeSet<Note> = advice.chain(units.iter().flat_map(|unit| unit.notes.clone())).collect();
-    Judged { refusals: verdict.refusals, notes: notes.into_iter().collect() }
+    let advice = verdict.advice.iter().chain(units.iter().flat_map(|unit| &unit.advice));
+    let advice: BTreeSet<Advice> = advice.cloned().collect();
+    let of_units = units.iter().flat_map(|unit| unit.notes.clone());
+    let notes: BTreeSet<Note> = advice.iter().map(note).chain(of_units).collect();
+    Judged { refusals: verdict.refusals, notes: notes.into_iter().collect(), advice }
 }
 
 /// The structures that change already in some of the units: no other unit can make their layout a safe one. What cannot be

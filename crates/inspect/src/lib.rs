@@ -19,6 +19,8 @@ pub use table::{Callback, PatchedFunction, PatchedObject};
 
 /// The object that is always there.
 const VMLINUX: &str = "vmlinux";
+/// The module of the consistency engine: a livepatch that depends on it is a patch for that.
+const ENGINE: &str = "kmend_engine";
 /// Before the object in the name of a livepatch symbol (Documentation/livepatch/module-elf-format.rst, "4.
 /// Livepatch symbols").
 const SYMBOL_PREFIX: &str = ".klp.sym.";
@@ -62,6 +64,8 @@ pub struct Inspection {
     pub build_id: Option<String>,
     /// The version of the kmend that made it; `None` if another tool did.
     pub kmend: Option<String>,
+    /// What it says to kmend's consistency engine; `None` if it is for the kernel's own livepatch.
+    pub engine: Option<EngineUse>,
     /// What it fixes, such as `CVE-2026-1234`, as whoever built it said.
     pub fixes: Vec<String>,
     /// The subjects of the patches that it was built from.
@@ -83,6 +87,17 @@ pub struct Inspection {
     pub relocations: Vec<ObjectRelocations>,
     /// The exported symbols that the module loader resolves, as for any module, in the order of their names.
     pub exports: Vec<String>,
+}
+
+/// What a patch for the consistency engine says to that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EngineUse {
+    /// The id of what the patch and the engine must agree on; `None` if it does not say.
+    pub interface: Option<String>,
+    /// The consistency model to begin with; `None` for the engine's default.
+    pub model: Option<String>,
+    /// How callers are redirected to begin with; `None` for the engine's default.
+    pub redirect: Option<String>,
 }
 
 /// The livepatch relocations that are applied with one object.
@@ -108,6 +123,11 @@ pub struct LivepatchSymbol {
 }
 
 impl Inspection {
+    /// Whether it is the consistency engine itself.
+    pub fn is_engine(&self) -> bool {
+        self.name == ENGINE
+    }
+
     /// The modules that it patches or takes symbols from, in the order of their names.
     pub fn modules(&self) -> Vec<String> {
         let patched = self.objects.iter().map(|object| &object.name);
@@ -128,7 +148,13 @@ pub fn read(path: &Path, module: &Module) -> Result<Inspection, InspectError> {
         return Err(InspectError::NotALivepatch { path: path.into(), name: module.name().to_owned() });
     }
     let text = |key| module.modinfo(key).next().filter(|text| !text.is_empty()).map(str::to_owned);
-    let mut patch = table::read(module.object());
+    let engine = module.depends().any(|name| name == ENGINE).then(|| EngineUse {
+        interface: text("kmend_engine"),
+        model: text("kmend_model"),
+        redirect: text("kmend_redirect"),
+    });
+    let reader = if engine.is_some() { table::Reader::Engine } else { table::Reader::Kernel };
+    let mut patch = table::read(module.object(), reader);
     if let Some(patch) = &mut patch {
         table::name_callbacks(patch, module.modinfo("kmend_callback"));
     }
@@ -138,6 +164,7 @@ pub fn read(path: &Path, module: &Module) -> Result<Inspection, InspectError> {
         vermagic: text("vermagic").unwrap_or_default().trim_end().to_owned(),
         build_id: text("kmend_build_id"),
         kmend: text("kmend_version"),
+        engine,
         fixes: module.modinfo("kmend_fixes").map(str::to_owned).collect(),
         subjects: module.modinfo("kmend_subject").map(str::to_owned).collect(),
         replace: patch.as_ref().map(|patch| patch.replace),

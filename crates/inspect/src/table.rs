@@ -10,17 +10,53 @@
 //! klp_object   0 name     -> text, or none   8 funcs -> klp_func[]     16 .. 40 callbacks
 //! klp_func     0 old_name -> text            8 new_func -> function    16 old_sympos
 //! ```
+//!
+//! A patch for kmend's consistency engine has structures of the same kind (engine/kmend_engine.h). In place of a position they
+//! have a pointer to the living function, which is a livepatch relocation and names the position:
+//!
+//! ```text
+//! kmend_patch  0 mod      -> __this_module   8 objects -> kmend_object[]     16 replace
+//! kmend_object 0 name     -> text, or none   8 funcs -> kmend_func[]         16 .. 40 callbacks
+//! kmend_func   0 name     -> text            8 old_func -> living function   16 new_func -> function
+//! ```
 
 use kmend_object::{Object, Relocation, SectionId, elf};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
 const MODULE_SYMBOL: &str = "__this_module";
-/// Of `replace` in `klp_patch`.
-const REPLACE: u64 = 24;
+/// For whom a table is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reader {
+    /// The kernel's livepatch.
+    Kernel,
+    /// kmend's consistency engine.
+    Engine,
+}
+
+impl Reader {
+    /// Of `replace` in the patch.
+    fn replace(self) -> u64 {
+        match self {
+            Reader::Kernel => 24,
+            Reader::Engine => 16,
+        }
+    }
+
+    /// Of `new_func` in a function.
+    fn new_function(self) -> u64 {
+        match self {
+            Reader::Kernel => 8,
+            Reader::Engine => 16,
+        }
+    }
+}
+
 /// Of `old_sympos` in `klp_func`.
 const POSITION: u64 = 16;
-/// Of the callbacks in `klp_object`.
+/// Of `old_func` in `kmend_func`.
+const LIVING: u64 = 8;
+/// Of the callbacks in an object.
 const CALLBACKS: [(u64, &str); 4] =
     [(16, "pre_patch"), (24, "post_patch"), (32, "pre_unpatch"), (40, "post_unpatch")];
 
@@ -64,8 +100,8 @@ pub struct Callback {
 }
 
 /// Reads the patch table; `None` if the module has none in its data.
-pub(crate) fn read(object: &Object) -> Option<Patch> {
-    let pointers = Pointers::of(object);
+pub(crate) fn read(object: &Object, reader: Reader) -> Option<Patch> {
+    let pointers = Pointers::of(object, reader);
     let patch = pointers.all.keys().find_map(|&place| pointers.patch_at(place));
     patch.map(|mut patch| {
         patch.objects.sort_by_key(|object| object.name != crate::VMLINUX);
@@ -102,7 +138,10 @@ type Place = (SectionId, u64);
 /// Every 64-bit pointer in the module's data.
 struct Pointers<'a> {
     object: &'a Object,
+    reader: Reader,
     all: BTreeMap<Place, &'a Relocation>,
+    /// Pointers that the livepatch loader writes: the names of their symbols.
+    late: BTreeMap<Place, &'a str>,
     /// Functions by their entry.
     functions: BTreeMap<Place, &'a str>,
     /// Data by its start: its size.
@@ -110,12 +149,20 @@ struct Pointers<'a> {
 }
 
 impl<'a> Pointers<'a> {
-    fn of(object: &'a Object) -> Self {
-        let data = object.section_ids().filter(|&id| {
-            let section = object.section(id);
-            section.is_allocated() && !section.is_code()
+    fn of(object: &'a Object, reader: Reader) -> Self {
+        let data = || {
+            object.section_ids().filter(|&id| {
+                let section = object.section(id);
+                section.is_allocated() && !section.is_code()
+            })
+        };
+        let late = data().flat_map(|id| {
+            let lists = object.section(id).livepatch.iter().flat_map(|list| &list.relocations);
+            lists.filter_map(move |it| {
+                Some(((id, it.offset), object.symbols.get(it.symbol.index())?.name.as_str()))
+            })
         });
-        let all = data
+        let all = data()
             .flat_map(|id| object.section(id).relocations.iter().map(move |relocation| (id, relocation)))
             .filter(|(_, relocation)| relocation.kind == elf::R_X86_64_64)
             .map(|(id, relocation)| ((id, relocation.offset), relocation))
@@ -124,7 +171,9 @@ impl<'a> Pointers<'a> {
             || object.symbols.iter().filter_map(|symbol| Some((symbol, (symbol.section()?, symbol.value))));
         Pointers {
             object,
+            reader,
             all,
+            late: late.collect(),
             functions: defined()
                 .filter(|(symbol, _)| symbol.is_function())
                 .map(|(symbol, place)| (place, symbol.name.as_str()))
@@ -178,7 +227,8 @@ impl<'a> Pointers<'a> {
             return None;
         }
         let objects = self.objects(self.follow(after(place, 8)?)?);
-        let replace = self.object.section(place.0).bytes(place.1.checked_add(REPLACE)?, 1)? != [0];
+        let replace =
+            self.object.section(place.0).bytes(place.1.checked_add(self.reader.replace())?, 1)? != [0];
         // Many things begin with THIS_MODULE; only a patch goes on to objects with functions or callbacks.
         let is_patch = objects.iter().any(|it| !it.functions.is_empty() || !it.callbacks.is_empty());
         is_patch.then_some(Patch { replace, objects })
@@ -224,12 +274,20 @@ impl<'a> Pointers<'a> {
     }
 
     fn function_at(&self, place: Place) -> Option<PatchedFunction> {
-        let position = self.object.section(place.0).bytes(place.1.checked_add(POSITION)?, 8)?;
         Some(PatchedFunction {
             name: self.text(place)?,
-            position: u64::from_le_bytes(position.try_into().ok()?),
-            replacement: self.function(after(place, 8)?)?,
+            position: self.position_at(place)?,
+            replacement: self.function(after(place, self.reader.new_function())?)?,
         })
+    }
+
+    fn position_at(&self, place: Place) -> Option<u64> {
+        if self.reader == Reader::Engine {
+            let living = self.late.get(&after(place, LIVING)?)?;
+            return crate::livepatch_symbol(living).map(|symbol| symbol.position);
+        }
+        let position = self.object.section(place.0).bytes(place.1.checked_add(POSITION)?, 8)?;
+        Some(u64::from_le_bytes(position.try_into().ok()?))
     }
 }
 

@@ -9,7 +9,7 @@
 //! reference it can see (`.ibt_endbr_seal`).
 
 use crate::merge::Merged;
-use crate::{LinkInput, Linked, table, updates};
+use crate::{LinkInput, Linked, engine, table, updates};
 use kmend_diff::Moment;
 use std::fmt::Write;
 
@@ -88,23 +88,30 @@ pub(crate) fn of_object(
     clear: Option<&str>,
 ) -> String {
     let of = ObjectCallbacks { linked, object, clear };
-    let mut fields = String::new();
-    for moment in Moment::ALL {
-        let body = of.body(moment);
-        if body.is_empty() {
-            continue;
-        }
+    let bodies: Vec<_> = Moment::ALL.into_iter().map(|moment| (moment, of.body(moment))).collect();
+    if bodies.iter().all(|(_, body)| body.is_empty()) {
+        return String::new();
+    }
+    if linked.engine.is_some() {
+        text.push_str(&engine::livepatch_object(group));
+    }
+    let mut fields = Vec::new();
+    for (moment, body) in bodies.into_iter().filter(|(_, body)| !body.is_empty()) {
         let (result, end) = match moment {
             Moment::PrePatch => ("int", "\treturn 0;\n"),
             _ => ("void", ""),
         };
-        let _ = write!(
-            text,
-            "\nstatic {result} kmend_{moment}_{group}(struct klp_object *object)\n{{\n{body}{end}}}\n"
-        );
-        let _ = write!(fields, " .{moment} = kmend_{moment}_{group},");
+        let (parameter, head) = match &linked.engine {
+            Some(_) => engine::callback_head(group, moment),
+            None => ("struct klp_object *object".to_owned(), String::new()),
+        };
+        let _ =
+            write!(text, "\nstatic {result} kmend_{moment}_{group}({parameter})\n{{\n{head}{body}{end}}}\n");
+        fields.push(format!(".{moment} = kmend_{moment}_{group}"));
     }
-    if fields.is_empty() { fields } else { format!(", .callbacks = {{{} }}", fields.trim_end_matches(',')) }
+    let fields = fields.join(", ");
+    // The engine's objects have them without a structure of their own.
+    if linked.engine.is_some() { format!(", {fields}") } else { format!(", .callbacks = {{ {fields} }}") }
 }
 
 struct ObjectCallbacks<'a> {

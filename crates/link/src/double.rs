@@ -168,5 +168,5 @@ static NOTHING: crate::Mends = crate::Mends { fixes: Vec::new(), subjects: Vec::
 
 /// All of it for one livepatch called `test`.
 pub(crate) fn input<'a>(units: &'a [UnitInput<'a>], kernel: &'a Kernel) -> LinkInput<'a> {
-    LinkInput { name: "test", replace: true, units, kernel, build_id: "00ff", mends: &NOTHING }
+    LinkInput { name: "test", replace: true, units, kernel, build_id: "00ff", mends: &NOTHING, engine: None }
 }

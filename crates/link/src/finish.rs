@@ -5,13 +5,13 @@
 //! (Documentation/livepatch/module-elf-format.rst).
 
 use crate::plan::Resolution;
-use crate::{LinkError, Linked, PlannedSymbol, clear, table};
+use crate::{LinkError, Linked, PlannedSymbol, clear, engine, table};
 use kmend_object::{LivepatchRelocations, Object, Place, Relocation, Section, SymbolId, SymbolKind, elf};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Finishes the module.
 pub(crate) fn finish(mut module: Object, linked: &Linked) -> Result<Object, LinkError> {
-    check_dependencies(&module)?;
+    check_dependencies(&module, linked)?;
     let late = livepatch_symbols(&mut module, &linked.symbols);
     let replacements = replacements(&module, linked)?;
     for section in &mut module.sections {
@@ -218,12 +218,15 @@ fn relocations(module: &mut Object) -> impl Iterator<Item = &mut Relocation> {
 }
 
 /// A livepatch waits for the modules it patches and must not need them to be loaded.
-fn check_dependencies(module: &Object) -> Result<(), LinkError> {
+fn check_dependencies(module: &Object, linked: &Linked) -> Result<(), LinkError> {
     let info = module.section_named(".modinfo").map_or(&[][..], |id| module.section(id).data.as_slice());
     let entries = info.split(|&byte| byte == 0);
     match entries.filter_map(|entry| entry.strip_prefix(b"depends=")).find(|list| !list.is_empty()) {
         Some(list) => {
             let list = String::from_utf8_lossy(list);
+            if engine::allows(linked, &list) {
+                return Ok(());
+            }
             Err(inconsistent(format!("the livepatch would depend on the module(s) {list}")))
         }
         None => Ok(()),

@@ -62,7 +62,11 @@ pub fn make_module(linked: &Linked, paths: &Paths, scratch: &Path) -> Result<Bui
     write(&scratch.join(OBJECT_FILE), &object)?;
     write(&scratch.join(TABLE_FILE), table::source(linked).as_bytes())?;
     write(&scratch.join("Kbuild"), kbuild_file(&linked.stem).as_bytes())?;
-    let command = make(paths, &scratch);
+    let mut command = make(paths, &scratch);
+    if let Some(engine) = &linked.engine {
+        write(&scratch.join(&engine.header.0), engine.header.1.as_bytes())?;
+        command = with_symvers(command, &engine.symvers, &scratch)?;
+    }
     let output = command.output().map_err(LinkError::Build)?;
     let faults = objtool_faults(&output, &linked.renamed);
     if !faults.is_empty() {
@@ -105,6 +109,15 @@ pub(crate) fn make(paths: &Paths, scratch: &Path) -> Command {
         .arg("modules")
         // A make above kmend must not reach into this one.
         .env("MAKEFLAGS", "")
+}
+
+/// The command with the exports of other modules: the text of their `Module.symvers`.
+pub(crate) fn with_symvers(command: Command, symvers: &str, scratch: &Path) -> Result<Command, LinkError> {
+    let path = scratch.join("others.symvers");
+    write(&path, symvers.as_bytes())?;
+    let mut extra = std::ffi::OsString::from("KBUILD_EXTRA_SYMBOLS=");
+    extra.push(&path);
+    Ok(command.arg(extra))
 }
 
 /// The scratch folder's Kbuild file.

@@ -14,6 +14,7 @@ mod callbacks;
 mod clear;
 #[cfg(test)]
 mod double;
+mod engine;
 mod error;
 mod finish;
 mod kbuild;
@@ -26,6 +27,7 @@ mod table;
 mod updates;
 mod written;
 
+pub use engine::ForEngine;
 pub use error::LinkError;
 pub use kbuild::{BuiltModule, Paths, Times, make_module};
 pub use kernel::TargetKernel;
@@ -68,6 +70,8 @@ pub struct LinkInput<'a> {
     pub build_id: &'a str,
     /// What it mends.
     pub mends: &'a Mends,
+    /// What is to be known of the consistency engine, if the module is for that and not for the kernel's livepatch.
+    pub engine: Option<&'a ForEngine>,
 }
 
 /// What a livepatch mends, in its author's words.
@@ -110,6 +114,8 @@ pub struct Linked {
     pub build_id: String,
     /// What it mends.
     pub mends: Mends,
+    /// The consistency engine that it is for, if not the kernel's livepatch.
+    pub engine: Option<ForEngine>,
     /// The functions to patch, ordered by object.
     pub functions: Vec<PatchedFunction>,
     /// The callbacks of the patch's author, in the units' order.
@@ -139,18 +145,24 @@ pub fn link(input: &LinkInput<'_>) -> Result<Linked, Vec<Refusal>> {
         refusals.dedup();
         return Err(refusals);
     }
-    Ok(Linked {
+    let mut symbols = merged.symbols.clone();
+    if input.engine.is_some() {
+        symbols.extend(engine::living(&functions));
+    }
+    let linked = Linked {
         stem: format!("livepatch-{}", input.name),
         replace: input.replace,
         build_id: input.build_id.to_owned(),
         mends: input.mends.clone(),
+        engine: input.engine.cloned(),
         functions,
         callbacks: callbacks::collect(input, &merged),
         words: updates::collect(input, &merged),
-        symbols: merged.symbols,
+        symbols,
         warnings: merged.warnings,
         clearing: merged.clearing,
         object: merged.object,
         renamed: merged.renamed,
-    })
+    };
+    engine::check(&linked).map_or(Ok(linked), |refusal| Err(vec![refusal]))
 }

@@ -125,8 +125,11 @@ impl Merge<'_, '_> {
         }
     }
 
-    /// Plans what the patch table needs to clear late relocations.
+    /// Plans what the patch table needs to clear late relocations; the consistency engine clears them itself.
     fn clearing(&mut self) {
+        if self.input.engine.is_some() {
+            return;
+        }
         let waiting = self.merged.symbols.iter().find_map(|symbol| symbol.resolution.waits_for());
         let Some(module) = waiting.map(str::to_owned) else { return };
         match clear::decide(self.input.kernel) {

@@ -2,7 +2,7 @@
 
 use crate::merge::Merged;
 use crate::plan::VMLINUX;
-use crate::{LinkInput, Linked, Location, Mends, PatchedFunction, callbacks, names, updates};
+use crate::{LinkInput, Linked, Location, Mends, PatchedFunction, callbacks, engine, names, updates};
 use kmend_refusal::{Code, Refusal};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -113,24 +113,39 @@ pub(crate) fn source(linked: &Linked) -> String {
     if let Some(placeholders) = &linked.clearing {
         text.push_str(&clearing(placeholders));
     }
+    if let Some(engine) = &linked.engine {
+        text.push_str(&engine::declarations(linked, &engine.header.0));
+        text.push_str(engine::conversion(linked));
+    }
+    let of_kind = if linked.engine.is_some() { "kmend" } else { "klp" };
     let mut entries = String::new();
     for (group, (object, functions)) in objects(linked).into_iter().enumerate() {
-        let _ = writeln!(text, "\nstatic struct klp_func kmend_functions_{group}[] = {{");
+        let _ = writeln!(text, "\nstatic struct {of_kind}_func kmend_functions_{group}[] = {{");
         for (number, function) in functions {
-            let (name, position) = (literal(&function.target.name), function.target.sympos());
-            let new = alias(number);
-            let _ =
-                writeln!(text, "\t{{ .old_name = {name}, .new_func = {new}, .old_sympos = {position} }},");
+            text.push_str(&function_entry(linked, number, function));
         }
         text.push_str("\t{ }\n};\n");
         entries.push_str(&object_entry(&mut text, linked, group, object));
     }
-    let _ = write!(text, "\nstatic struct klp_object kmend_objects[] = {{\n{entries}\t{{ }}\n}};\n");
+    let _ = write!(text, "\nstatic struct {of_kind}_object kmend_objects[] = {{\n{entries}\t{{ }}\n}};\n");
     text.push_str(&frame(linked));
+    if let Some(engine) = &linked.engine {
+        text.push_str(&engine::descriptions(engine));
+    }
     add_mends(&mut text, &linked.mends);
     text.push_str(&callbacks::descriptions(linked));
     text.push_str(&updates::descriptions(&linked.words));
     text
+}
+
+/// One element of an array of functions.
+fn function_entry(linked: &Linked, number: usize, function: &PatchedFunction) -> String {
+    if linked.engine.is_some() {
+        return engine::function_entry(number, function);
+    }
+    let (name, position) = (literal(&function.target.name), function.target.sympos());
+    let new = alias(number);
+    format!("\t{{ .old_name = {name}, .new_func = {new}, .old_sympos = {position} }},\n")
 }
 
 /// One element of the array of objects; what it refers to is added to `text`.
@@ -166,14 +181,21 @@ fn clearing([poke, sync, mutex]: &[String; 3]) -> String {
 fn frame(linked: &Linked) -> String {
     let stem = literal(&linked.stem);
     let (version, build_id) = (literal(env!("CARGO_PKG_VERSION")), literal(&linked.build_id));
+    let patch = linked.engine.as_ref().map_or_else(|| patch(linked), |engine| engine::patch(linked, engine));
+    format!(
+        "{patch}\nmodule_init(kmend_init);\nmodule_exit(kmend_exit);\n\
+         MODULE_LICENSE(\"GPL\");\nMODULE_DESCRIPTION({stem});\nMODULE_INFO(livepatch, \"Y\");\n\
+         MODULE_INFO(kmend_version, {version});\nMODULE_INFO(kmend_build_id, {build_id});\n",
+    )
+}
+
+/// The structure that the kernel's livepatch is given, and how.
+fn patch(linked: &Linked) -> String {
     format!(
         "\nstatic struct klp_patch kmend_patch = {{\n\
          \t.mod = THIS_MODULE,\n\t.objs = kmend_objects,\n\t.replace = {replace},\n}};\n\n\
          static int __init kmend_init(void)\n{{\n\treturn klp_enable_patch(&kmend_patch);\n}}\n\n\
-         static void __exit kmend_exit(void)\n{{\n}}\n\n\
-         module_init(kmend_init);\nmodule_exit(kmend_exit);\n\
-         MODULE_LICENSE(\"GPL\");\nMODULE_DESCRIPTION({stem});\nMODULE_INFO(livepatch, \"Y\");\n\
-         MODULE_INFO(kmend_version, {version});\nMODULE_INFO(kmend_build_id, {build_id});\n",
+         static void __exit kmend_exit(void)\n{{\n}}\n",
         replace = linked.replace,
     )
 }

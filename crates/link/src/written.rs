@@ -62,11 +62,7 @@ pub fn make_written(
 }
 
 fn build(written: &Written<'_>, paths: &Paths, scratch: &Path) -> Result<(), LinkError> {
-    let symvers = scratch.join("others.symvers");
-    kbuild::write(&symvers, written.symvers.as_bytes())?;
-    let mut extra = std::ffi::OsString::from("KBUILD_EXTRA_SYMBOLS=");
-    extra.push(&symvers);
-    let command = kbuild::make(paths, scratch).arg(extra);
+    let command = kbuild::with_symvers(kbuild::make(paths, scratch), written.symvers, scratch)?;
     let output = command.output().map_err(LinkError::Build)?;
     let faults = kbuild::objtool_faults(&output, &BTreeMap::new());
     if !faults.is_empty() {

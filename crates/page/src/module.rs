@@ -15,6 +15,9 @@ pub(crate) fn module(report: &Report, module: Option<&Inspection>) -> Markup {
                     dt { "name" } dd { code { (visible(&module.name)) } }
                     dt { "vermagic" } dd { code { (visible(&module.vermagic)) } }
                     dt { "signature" } dd { @if module.signed { "appended" } @else { "none" } }
+                    dt { "switched by" } dd {
+                        @if module.engine.is_some() { "kmend's consistency engine" } @else { "the kernel's own livepatch" }
+                    }
                     dt { "depends on" } dd {
                         @if module.depends.is_empty() { "nothing" } @else { (visible(&module.depends.join(", "))) }
                     }

@@ -41,7 +41,9 @@ fn report(text: &str) -> Report {
                 .with_details(vec![text.into()])
                 .into(),
         ],
+        recommended: None,
         module: Some(ModuleReport {
+            engine: None,
             file: text.into(),
             blake3: "11".into(),
             size: 7,
@@ -87,6 +89,7 @@ fn inspection(text: &str) -> Inspection {
     let symbol = LivepatchSymbol { object: text.into(), name: text.into(), position: 2 };
     let patched = PatchedFunction { name: text.into(), position: 0, replacement: text.into() };
     Inspection {
+        engine: None,
         fixes: vec![],
         subjects: vec![],
         name: text.into(),

@@ -81,10 +81,25 @@ impl Refusal {
 /// Something that the author of a patch should look at, and that kmend cannot prove to be right or wrong.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Advice {
+    /// What kind of thing it is.
+    pub sign: Sign,
     /// What it is about: a type, variable or function.
     pub subject: String,
     /// One sentence.
     pub text: String,
+}
+
+/// What advice goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sign {
+    /// Locks are taken in another way.
+    Locks,
+    /// Data that exists is read or written in another way.
+    Data,
+    /// What modules see of the kernel looks different.
+    Interface,
+    /// Tasks stay in a function.
+    Stay,
 }
 
 impl fmt::Display for Refusal {

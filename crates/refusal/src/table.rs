@@ -187,6 +187,13 @@ codes! {
     EngineMissing = "0801", Refusal, "the consistency engine is not loaded", "`kmend engine load` loads it";
     EngineLoaded = "0802", Nothing, "the consistency engine is loaded already", "`kmend engine status` shows it";
     EngineBusy = "0803", Refusal, "the consistency engine is in use", "unload its patches, which the message names, then try again";
+    NotForEngine = "0807", Refusal, "a livepatch for the kernel, not for the consistency engine", "leave --engine, --model and --redirect out, or build it with `kmend build --engine`";
+    NoSuchModel = "0808", Refusal, "a model or redirect that the consistency engine does not have", "take one that the message names";
+    EngineDiffers = "0809", Refusal, "the patch is for another build of the consistency engine", "build the patch again, or load the engine that it was built for";
+    RedirectedByOther = "0810", Refusal, "a function is patched by the other of engine and kernel", "unload the livepatch that the message names, or build all patches for one of the two";
+    ModelTooWeak = "0811", Refusal, "a consistency model that is too weak for the patch", "take a model that waits for old code, such as hybrid or stop-machine";
+    NotInEngine = "0812", Refusal, "the consistency engine does not have this", "the message says what to do instead";
+    EngineNotInstalled = "0813", Refusal, "patches for the consistency engine are not installed", "build a livepatch without --engine for the next boots, and load this one by hand";
 }
 
 impl fmt::Display for Code {

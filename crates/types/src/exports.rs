@@ -3,7 +3,7 @@
 use crate::compare::{Changes, TypeKind};
 use crate::judge::{Surroundings, Verdict, listed};
 use crate::record::Placement;
-use kmend_refusal::{Code, Refusal};
+use kmend_refusal::{Advice, Code, Refusal, Sign};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What genksyms says behind a structure that was declared only: an added `#include` is enough for it.
@@ -55,7 +55,8 @@ impl Verdict {
                 "exported symbols get another CRC by it, so that the running kernel does not load modules that are built \
                  from the patched source: {lines}"
             );
-            self.advise(subject, text);
+            let subject = subject.to_owned();
+            self.advice.push(Advice { sign: Sign::Interface, subject, text });
         }
     }
 

@@ -4,7 +4,7 @@ use crate::compare::{Changes, SignatureChange, TypeChange, TypeKind, VariableCha
 use crate::enumeration::ValueChange;
 use crate::record::{Layout, Placement};
 use crate::same::Relation;
-use kmend_refusal::{Advice, Code, Refusal};
+use kmend_refusal::{Advice, Code, Refusal, Sign};
 use std::collections::BTreeSet;
 
 /// How many fields and functions a refusal names.
@@ -59,8 +59,8 @@ impl Changes {
 }
 
 impl Verdict {
-    pub(crate) fn advise(&mut self, subject: &str, text: impl Into<String>) {
-        self.advice.push(Advice { subject: subject.to_owned(), text: text.into() });
+    fn advise(&mut self, subject: &str, text: impl Into<String>) {
+        self.advice.push(Advice { sign: Sign::Data, subject: subject.to_owned(), text: text.into() });
     }
 
     fn record(&mut self, change: &TypeChange, layout: &Layout, accepted: &BTreeSet<String>) {

@@ -102,6 +102,7 @@ fn build(workshop: &Workshop, patch: PatchFile, output: &Path) -> Result<Built> 
         name: None,
         replace: false,
         fixes: Vec::new(),
+        engine: None,
         output: output.to_owned(),
         explain: true,
         signer: None,

@@ -51,6 +51,7 @@ impl Supplies {
                 name: Some(format!("torture_{which}")),
                 replace: true,
                 fixes: Vec::new(),
+                engine: None,
                 output: folder.to_owned(),
                 explain: false,
                 signer: None,

@@ -38,6 +38,7 @@ fn build(bench: &Bench, kernel: &Kernel, case: &Case, patch: &Patch, output: &Pa
         name: Some(case.name.clone()),
         replace: false,
         fixes: vec![format!("trial:{}", case.name)],
+        engine: None,
         output: output.to_owned(),
         explain: false,
         signer: None,

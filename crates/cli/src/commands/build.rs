@@ -12,7 +12,7 @@ use crate::output::{self, Output};
 use crate::progress::Progress;
 use crate::signing::Signing;
 use clap::Args;
-use kmend_build::{Built, Event, RefusalReport, Report, Request, Stage};
+use kmend_build::{Built, EngineRequest, Event, RefusalReport, Report, Request, Stage};
 use kmend_compile::PatchFile;
 use kmend_explain::Explanation;
 use kmend_refusal::Code;
@@ -36,6 +36,9 @@ const LONGEST_FIX: usize = 64;
 /// Writes livepatch-NAME.ko, its manifest livepatch-NAME.kmend.json, and NAME.json, the report, into the output folder. The
 /// same inputs give the same bytes.
 /// What cannot be patched safely is refused with all the reasons at once, and then no module is written.
+///
+/// With --engine the module is for kmend's consistency engine, a kernel module that offers more ways to switch a patch than the
+/// kernel's own livepatch does (docs/consistency.md). Which model suits the patch is told as advice.
 ///
 /// The kernel is the one that --kernel names; else the one that runs, if it is in the cache; else the only one in the
 /// cache. With --source, --config and --image it is one of your own, taken into the cache on the way as `kmend kernel
@@ -77,6 +80,8 @@ pub(crate) struct Build {
     /// Add to the livepatches that are loaded before it
     #[arg(long)]
     no_replace: bool,
+    #[command(flatten)]
+    engine: ForEngine,
     /// Boot the kernel in a virtual machine and load, check and unload the module, as `kmend prove` does
     #[arg(long)]
     prove: bool,
@@ -86,6 +91,20 @@ pub(crate) struct Build {
     explain: Explain,
     #[command(flatten)]
     sign: Sign,
+}
+
+/// Who switches the patch, and how.
+#[derive(Debug, Args)]
+struct ForEngine {
+    /// Build for kmend's consistency engine (`kmend engine`) instead of the kernel's own livepatch
+    #[arg(long)]
+    engine: bool,
+    /// The consistency model that the patch begins with [default: the engine's]
+    #[arg(long, value_name = "MODEL", requires = "engine")]
+    model: Option<String>,
+    /// How callers are redirected to begin with [default: the engine's]
+    #[arg(long, value_name = "HOW", requires = "engine")]
+    redirect: Option<String>,
 }
 
 /// Who signs what is built.
@@ -131,6 +150,7 @@ Examples:
   kmend build fix.patch --explain --html fix.html
   kmend build fix.patch --fixes CVE-2026-1234
   kmend build fix.patch --sign signing.key --cert signing.crt
+  kmend build fix.patch --engine --model stop-machine
   kmend build --reverse bad-change.patch
   kmend build 0001-first.patch 0002-second.patch --name both --no-replace
   kmend build fix.patch --prove --before 'grep -q Chunk /proc/meminfo' --after 'grep -q CHUNK /proc/meminfo'
@@ -163,6 +183,7 @@ impl Build {
             name: self.name.clone(),
             replace: !self.no_replace,
             fixes: self.fixes.clone(),
+            engine: self.engine.request(),
             output: self.output.clone(),
             explain: self.explain.explain || self.explain.html.is_some(),
             signer: signer.as_ref(),
@@ -215,6 +236,12 @@ impl Build {
             release: None,
         };
         own.import(cache)
+    }
+}
+
+impl ForEngine {
+    fn request(&self) -> Option<EngineRequest> {
+        self.engine.then(|| EngineRequest { model: self.model.clone(), redirect: self.redirect.clone() })
     }
 }
 
@@ -298,6 +325,7 @@ fn stage_name(stage: Stage) -> &'static str {
         Stage::Match => "match",
         Stage::Diff => "diff",
         Stage::Explain => "explain",
+        Stage::Engine => "engine",
         Stage::Link => "link",
         Stage::Module => "module",
     }

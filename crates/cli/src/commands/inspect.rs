@@ -6,7 +6,7 @@ use crate::signing::{self, Trusting};
 use crate::style::{BOLD, DIM, paint};
 use clap::Args;
 use kmend_explain::visible;
-use kmend_inspect::{Inspection, LivepatchSymbol, ObjectRelocations, PatchedObject};
+use kmend_inspect::{EngineUse, Inspection, LivepatchSymbol, ObjectRelocations, PatchedObject};
 use kmend_sign::{SignatureFinding, Trust};
 use serde::Serialize;
 use std::fmt::Write;
@@ -17,7 +17,8 @@ use std::path::PathBuf;
 /// Reads the module's file alone: no kernel is needed. Shows the kernel it was built for, the functions it
 /// replaces by object (vmlinux or a module) with their positions among the symbols of one name, the callbacks, and
 /// the symbols that the kernel's livepatch loader resolves. It reads livepatches that other tools made, too; if
-/// such a module makes its patch table at run time, the functions cannot be shown.
+/// such a module makes its patch table at run time, the functions cannot be shown. Of a patch for kmend's consistency engine, the
+/// model and the redirect that it begins with are shown, too.
 ///
 /// The signer that a signature names is shown, and whether the signature is valid if certificates are given or
 /// /etc/kmend/trusted has some. Whether the kernel takes it, only the kernel with its own keys can tell.
@@ -93,6 +94,7 @@ fn head(module: &Inspection, signature: String) -> String {
         ("vermagic", module.vermagic.clone()),
         ("build id", module.build_id.clone().unwrap_or_else(unknown)),
         ("made by", module.kmend.as_ref().map_or_else(unknown, |version| format!("kmend {version}"))),
+        ("engine", module.engine.as_ref().map(engine).unwrap_or_default()),
         ("fixes", module.fixes.join(", ")),
         ("subject", module.subjects.join("; ")),
         ("replaces", replaces(module.replace).into()),
@@ -105,6 +107,15 @@ fn head(module: &Inspection, signature: String) -> String {
         let _ = writeln!(text, "{name:<10}  {}", visible(value));
         text
     })
+}
+
+/// That it is for the consistency engine, and what it begins with.
+fn engine(engine: &EngineUse) -> String {
+    let default = "the engine's default";
+    let model = engine.model.as_deref().unwrap_or(default);
+    let redirect = engine.redirect.as_deref().unwrap_or(default);
+    let interface = engine.interface.as_deref().unwrap_or("unknown");
+    format!("kmend's consistency engine, interface {interface}: model {model}, redirect {redirect}")
 }
 
 fn replaces(replace: Option<bool>) -> &'static str {

@@ -1,7 +1,9 @@
 //! Patch tables as the compiler lays them out, and damaged ones.
 
 use super::*;
-use kmend_object::{Binding, Place as SymbolPlace, Section, Symbol, SymbolId, SymbolKind};
+use kmend_object::{
+    Binding, LivepatchRelocations, Place as SymbolPlace, Section, Symbol, SymbolId, SymbolKind,
+};
 
 /// The sizes of the structures in a kernel, in bytes. They are not known to the reader.
 #[derive(Clone, Copy)]
@@ -140,7 +142,7 @@ fn a_table_is_read_whatever_the_sizes_are() {
                 functions: vec![function("c", 1)],
                 callbacks: vec![callback],
             };
-            let patch = read(&livepatch(sizes, replace, stripped)).unwrap();
+            let patch = read(&livepatch(sizes, replace, stripped), Reader::Kernel).unwrap();
             assert_eq!(patch, Patch { replace, objects: vec![vmlinux, zram] });
         }
     }
@@ -158,7 +160,7 @@ fn an_object_may_have_callbacks_alone() {
         builder.point_at_function(objects + 40, "kmend_post_unpatch_0");
         builder.point(patch, module);
         builder.point_at_data(patch + 8, objects, size(2 * SIZES[0].object));
-        let mut patch = read(&builder.object).unwrap();
+        let mut patch = read(&builder.object, Reader::Kernel).unwrap();
         let callback = |when, function: &str| Callback { when, function: function.into() };
         let object = |callbacks| PatchedObject { name: "dummy".into(), functions: vec![], callbacks };
         let of_kmend = ["kmend_pre_patch_0", "kmend_post_unpatch_0"];
@@ -175,12 +177,12 @@ fn an_object_may_have_callbacks_alone() {
 
 #[test]
 fn a_module_without_a_table_has_none() {
-    assert_eq!(read(&Object::new()), None);
+    assert_eq!(read(&Object::new(), Reader::Kernel), None);
     let mut builder = Builder::new(64);
     let module = builder.module;
     builder.point(0, module);
     builder.point_at_function(8, "seek");
-    assert_eq!(read(&builder.object), None);
+    assert_eq!(read(&builder.object, Reader::Kernel), None);
 }
 
 #[test]
@@ -192,22 +194,74 @@ fn damaged_tables_are_read_without_a_panic() {
         for addend in [i64::MIN, -1, 1, 4096, i64::MAX] {
             let mut damaged = whole.clone();
             damaged.sections[data].relocations[number].addend = addend;
-            read(&damaged);
+            read(&damaged, Reader::Kernel);
+            read(&damaged, Reader::Engine);
         }
         let mut damaged = whole.clone();
         damaged.sections[data].relocations[number].offset = u64::MAX;
-        read(&damaged);
+        read(&damaged, Reader::Kernel);
+        read(&damaged, Reader::Engine);
         let mut damaged = whole.clone();
         damaged.sections[data].relocations.remove(number);
-        read(&damaged);
+        read(&damaged, Reader::Kernel);
+        read(&damaged, Reader::Engine);
         // Every pointer to data at the table's own beginning.
         let mut damaged = whole.clone();
         damaged.sections[data].relocations[number].symbol = damaged.sections[data].relocations[3].symbol;
-        read(&damaged);
+        read(&damaged, Reader::Kernel);
+        read(&damaged, Reader::Engine);
     }
     for symbol in 0..whole.symbols.len() {
         let mut damaged = whole.clone();
         (damaged.symbols[symbol].value, damaged.symbols[symbol].size) = (u64::MAX, u64::MAX);
-        read(&damaged);
+        read(&damaged, Reader::Kernel);
+        read(&damaged, Reader::Engine);
+    }
+}
+
+/// A patch for the consistency engine: `a` of vmlinux, and of zram the second `b`, with a callback.
+fn engine_patch(replace: bool) -> Object {
+    const FUNCTION: u64 = 56;
+    let (patch, objects, first, object) = (64, 512, 1024, 72);
+    let second = first + 2 * FUNCTION;
+    let mut builder = Builder::new(2048);
+    let module = builder.module;
+    builder.point(patch, module);
+    builder.point_at_data(patch + 8, objects, 3 * object);
+    builder.object.sections[builder.data.index()].data[patch as usize + 16] = u8::from(replace);
+    builder.point_at_data(objects + 8, first, 2 * FUNCTION);
+    builder.point_at_text(objects + object, "zram");
+    builder.point_at_data(objects + object + 8, second, 2 * FUNCTION);
+    builder.point_at_function(objects + object + 24, "started");
+    for (at, name, living) in [(first, "a", "vmlinux.a,0"), (second, "b", "zram.b,2")] {
+        builder.point_at_text(at, name);
+        let symbol =
+            Symbol { place: SymbolPlace::Livepatch, ..Symbol::undefined(format!(".klp.sym.{living}")) };
+        let symbol = builder.object.add_symbol(symbol);
+        let relocation = Relocation { offset: at + 8, kind: elf::R_X86_64_64, symbol, addend: 0 };
+        builder.object.sections[builder.data.index()].livepatch.push(LivepatchRelocations {
+            object: living.split('.').next().unwrap_or_default().into(),
+            relocations: vec![relocation],
+        });
+        builder.point_at_function(at + 16, name);
+    }
+    builder.object
+}
+
+#[test]
+fn a_table_for_the_engine_is_read() {
+    for replace in [true, false] {
+        let patch = read(&engine_patch(replace), Reader::Engine).unwrap();
+        let callback = Callback { when: "post_patch", function: "started".into() };
+        let object = |name: &str, function, callbacks| PatchedObject {
+            name: name.into(),
+            functions: vec![function],
+            callbacks,
+        };
+        let objects = vec![
+            object("vmlinux", function("a", 0), vec![]),
+            object("zram", function("b", 2), vec![callback]),
+        ];
+        assert_eq!(patch, Patch { replace, objects });
     }
 }

@@ -66,6 +66,7 @@ fn linked() -> Linked {
         replace: true,
         build_id: String::new(),
         mends: crate::Mends::default(),
+        engine: None,
         functions: vec![PatchedFunction { target, replacement: "show.kmend1".into() }],
         callbacks: Vec::new(),
         words: Vec::new(),

@@ -14,6 +14,7 @@ fn linked(clearing: Option<[String; 3]>) -> Linked {
         replace: false,
         build_id: "00ff".into(),
         mends: crate::Mends::default(),
+        engine: None,
         functions: vec![
             function("mod_a", "show", 1, 1),
             function("vmlinux", "dup", 2, 3),
@@ -147,4 +148,42 @@ fn what_it_mends_is_told_in_the_file_and_in_sysfs() {
     assert!(text.contains("module_param_named(subject, kmend_subject, charp, 0444);\n"));
     assert!(text.contains("MODULE_INFO(kmend_subject, \"say \\\"no\\\"\");\n"));
     assert!(!source(&linked(None)).contains("module_param"));
+}
+
+#[test]
+fn the_consistency_engine_gets_a_table_of_its_own() {
+    let engine = crate::ForEngine {
+        interface: "0123".into(),
+        header: ("kmend_engine.h".into(), String::new()),
+        model: Some("lazy".into()),
+        redirect: Some("ftrace".into()),
+        ..crate::ForEngine::default()
+    };
+    let callback = ObjectCallback {
+        object: "vmlinux".into(),
+        moment: Moment::PostPatch,
+        unit: 0,
+        name: "started".into(),
+        function: "started".into(),
+    };
+    let text = source(&Linked { engine: Some(engine), callbacks: vec![callback], ..linked(None) });
+    let parts = [
+        "#include \"kmend_engine.h\"\n\nextern void kmend_living_0(void);\n",
+        "static struct kmend_func kmend_functions_1[] = {\n\
+         \t{ .name = \"dup\", .old_func = kmend_living_1, .new_func = kmend_new_1 },\n",
+        "static void kmend_post_patch_1(struct kmend_object *from)\n{\n\
+         \tstruct klp_object *object __maybe_unused =\n\
+         \t\tkmend_as_livepatch(&kmend_livepatch_1, from, true);\n\
+         \tkmend_callback_0(object);\n}\n",
+        "static struct kmend_object kmend_objects[] = {\n\
+         \t{ .name = \"mod_a\", .funcs = kmend_functions_0 },\n\
+         \t{ .name = NULL, .funcs = kmend_functions_1, .post_patch = kmend_post_patch_1 },\n\t{ }\n};\n",
+        "\t.replace = false,\n\t.wanted_model = \"lazy\",\n};\n",
+        "return kmend_register(&kmend_patch);",
+        "MODULE_INFO(kmend_engine, \"0123\");\nMODULE_INFO(kmend_model, \"lazy\");\n",
+    ];
+    for part in parts {
+        assert!(text.contains(part), "{part}\nis not in\n{text}");
+    }
+    assert!(!text.contains("klp_enable_patch") && !text.contains(".jump"), "{text}");
 }

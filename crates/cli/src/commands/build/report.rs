@@ -3,7 +3,9 @@
 use super::stage_name;
 use crate::commands::diff::{line, reasons, words};
 use crate::style::{BOLD, CYAN, DIM, GREEN, YELLOW, paint, size};
-use kmend_build::{Built, FunctionReport, NoteKind, Report, Stage, Status, Steps, UnitReport};
+use kmend_build::{
+    Built, EngineReport, FunctionReport, NoteKind, Recommendation, Report, Stage, Status, Steps, UnitReport,
+};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -31,6 +33,9 @@ pub(crate) fn text(built: &Built) -> String {
     add_symbols(&mut text, report);
     if let (Some(module), Some(path)) = (&report.module, &built.module) {
         let _ = writeln!(text, "{} {} {}", paint(BOLD, "module"), path.display(), size(module.size as u64));
+        if let Some(engine) = &module.engine {
+            add_engine(&mut text, engine, report.recommended.as_ref());
+        }
         if let Some(by) = &module.signed_by {
             let _ = writeln!(text, "{} by {} ({})", paint(BOLD, "signed"), by.subject, by.key);
         }
@@ -42,6 +47,20 @@ pub(crate) fn text(built: &Built) -> String {
         let _ = writeln!(text, "{} {}", paint(BOLD, "time"), times.join(", "));
     }
     text
+}
+
+/// That the module is for the consistency engine, and which model suits the patch.
+fn add_engine(text: &mut String, engine: &EngineReport, recommended: Option<&Recommendation>) {
+    let model = engine.model.as_deref().unwrap_or("the engine's default");
+    let redirect = engine.redirect.as_deref().unwrap_or("the engine's default");
+    let _ = writeln!(text, "{} model {model}, redirect {redirect}", paint(BOLD, "engine"));
+    let Some(recommended) = recommended else { return };
+    let word = paint(YELLOW, "advice");
+    let reasons = recommended.reasons.join("; ");
+    let _ = writeln!(text, "{word} model {}: {reasons}", paint(BOLD, recommended.model));
+    for caution in &recommended.cautions {
+        let _ = writeln!(text, "{word} {caution}");
+    }
 }
 
 fn add_unit(text: &mut String, unit: &UnitReport) {
