@@ -18,6 +18,8 @@ pub struct Proof {
     /// Modules to load before it, each after those it depends on. Those that the guest cannot load (their devices are
     /// not there) are loaded after it or not at all: see [`Presence`].
     pub modules: Vec<PathBuf>,
+    /// kmend's consistency engine, if the livepatch is for that.
+    pub engine: Option<PathBuf>,
     /// The livepatch.
     pub livepatch: PathBuf,
     /// A command to run before the first load.
@@ -70,8 +72,9 @@ pub enum Presence {
     },
 }
 
-/// Succeeds if no livepatch turned a module away (kernel/livepatch/core.c, `klp_module_coming`).
-const NONE_TURNED_AWAY: &str = "! dmesg | grep 'livepatch: .*refusing to load module'";
+/// Succeeds if no livepatch turned a module away (kernel/livepatch/core.c, `klp_module_coming`; engine/objects.c).
+const NONE_TURNED_AWAY: &str =
+    "! dmesg | grep -e 'livepatch: .*refusing to load module' -e 'kmend_engine: .*, which is refused'";
 /// How often a livepatch is loaded and unloaded.
 const ROUNDS: usize = 2;
 /// The name of the step that runs it.
@@ -83,6 +86,7 @@ impl Proof {
         Self {
             image: image.into(),
             modules: Vec::new(),
+            engine: None,
             livepatch: livepatch.into(),
             before: None,
             after: None,
@@ -99,7 +103,7 @@ impl Proof {
         let run = |name: &str, command: &Option<String>| {
             command.clone().map(|command| Step::Run { name: name.into(), command })
         };
-        let mut steps = Vec::new();
+        let mut steps: Vec<Step> = self.engine.iter().cloned().map(Step::LoadEngine).collect();
         if *modules == Presence::First {
             steps.extend(self.modules.iter().cloned().map(Step::LoadModule));
         }
@@ -186,13 +190,15 @@ mod tests {
     fn a_livepatch_is_loaded_and_unloaded_twice() {
         let proof = Proof {
             modules: vec!["/m/zram.ko".into()],
+            engine: Some("/e/kmend_engine.ko".into()),
             before: Some("cat /proc/meminfo".into()),
             after: Some("cat /proc/meminfo".into()),
             ..Proof::new("/boot/vmlinuz", "/tmp/x.ko")
         };
         let names: Vec<String> = steps(&proof, &Presence::First);
         let once = ["load the livepatch x.ko", "loaded", "unload the livepatch x"];
-        let mut expected = vec!["load the module zram.ko", "before"];
+        let mut expected =
+            vec!["load the consistency engine kmend_engine.ko", "load the module zram.ko", "before"];
         expected.extend(once);
         expected.extend(once);
         assert_eq!(names, expected);

@@ -42,6 +42,8 @@ pub enum Step {
     LoadModule(PathBuf),
     /// Loads a module of this machine, packed or not, if that can be done. Its status is for the caller to judge.
     TryModule(PathBuf),
+    /// Loads kmend's consistency engine. Must succeed.
+    LoadEngine(PathBuf),
     /// Unloads a module by its name. Must succeed.
     UnloadModule(String),
     /// Loads a livepatch and waits for its transition. Must succeed.
@@ -57,6 +59,7 @@ impl Step {
             Step::Run { name, .. } | Step::Fetch { name, .. } => name.clone(),
             Step::LoadModule(path) => format!("load the module {}", file_name(path)),
             Step::TryModule(path) => format!("try to load the module {}", file_name(path)),
+            Step::LoadEngine(path) => format!("load the consistency engine {}", file_name(path)),
             Step::UnloadModule(name) => format!("unload the module {name}"),
             Step::Load(path) => format!("load the livepatch {}", file_name(path)),
             Step::Unload(name) => format!("unload the livepatch {name}"),
@@ -207,7 +210,7 @@ fn guest_step(
             GuestStep::Run { script }
         }
         Step::Fetch { path, .. } => GuestStep::Fetch { path: path.clone() },
-        Step::LoadModule(host) => {
+        Step::LoadModule(host) | Step::LoadEngine(host) => {
             let module = add_module(initramfs, modules, host)?;
             GuestStep::Insert { path: module_path(&module), must_succeed: true }
         }

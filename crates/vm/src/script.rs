@@ -74,7 +74,10 @@ take() {
 
 /// Loads and unloads livepatches where there is no kmend.
 const LIVEPATCHES: &str = r#"
-transition_over() { [ "$(cat "/sys/kernel/livepatch/$1/transition" 2>&1)" = 0 ]; }
+# Where a livepatch of the kernel is, or one of kmend's consistency engine.
+livepatch() { if by_engine "$1"; then echo "/sys/kernel/kmend/$1"; else echo "/sys/kernel/livepatch/$1"; fi; }
+by_engine() { [ -e "/sys/kernel/kmend/$1/enabled" ]; }
+transition_over() { [ "$(cat "$(livepatch "$1")/transition" 2>&1)" = 0 ]; }
 patch_gone() { [ ! -e "/sys/kernel/livepatch/$1" ]; }
 pinned() { [ "$(cat "/sys/module/$1/parameters/pinned" 2>&1)" = Y ]; }
 module_free() { [ "$(cat "/sys/module/$1/refcnt" 2>&1)" = 0 ]; }
@@ -93,6 +96,7 @@ await() {
     done
 }
 blockers() {
+    if by_engine "$module"; then cat "/sys/kernel/kmend/$module/blocking"; return; fi
     target=$(cat "/sys/kernel/livepatch/$module/enabled")
     for task in /proc/[0-9]*/task/[0-9]*; do
         case $(cat $task/patch_state) in
@@ -103,11 +107,14 @@ blockers() {
 }
 load_livepatch() {
     module=$2
-    insmod "$1" && await transition_over "$2"
+    insmod "$1" || return
+    by_engine "$2" && { echo 1 > "/sys/kernel/kmend/$2/enabled" || return; }
+    await transition_over "$2"
 }
 unload_livepatch() {
     module=$1
-    echo 0 > "/sys/kernel/livepatch/$1/enabled" && await patch_gone "$1" || return
+    echo 0 > "$(livepatch "$1")/enabled" || return
+    if by_engine "$1"; then await transition_over "$1"; else await patch_gone "$1"; fi || return
     # What a livepatch wrote into the kernel may lead to it: then it stays in memory.
     pinned "$1" || { await module_free "$1" && rmmod "$1"; }
 }

@@ -5,6 +5,7 @@ use crate::output::Output;
 use crate::progress::Progress;
 use crate::style::{BOLD, GREEN, paint};
 use clap::Args;
+use kmend_inspect::Inspection;
 use kmend_kernel::ModuleTree;
 use kmend_refusal::{Code, Refusal};
 use kmend_store::{Cache, Kernel};
@@ -20,7 +21,8 @@ use std::time::Duration;
 /// the proof, and the end of its console is shown. This machine's own kernel is not touched, and root is not needed.
 ///
 /// Modules that the livepatch patches are loaded before it, with all that they depend on; if the guest cannot start one
-/// (its device is missing), after it, which shows that the livepatch takes the module.
+/// (its device is missing), after it, which shows that the livepatch takes the module. For a patch that was built with --engine
+/// kmend's consistency engine is loaded first.
 ///
 /// qemu-system-x86 and busybox-static must be installed.
 #[derive(Debug, Args)]
@@ -99,6 +101,9 @@ pub(crate) fn prove(
     if !wanted.is_empty() {
         proof.modules = ModuleTree::open(&kernel.modules)?.load_order_of(&wanted)?;
     }
+    if inspection.engine.is_some() {
+        proof.engine = Some(engine(cache, kernel, livepatch, &inspection)?);
+    }
     proof.before.clone_from(&checks.before);
     proof.after.clone_from(&checks.after);
     proof.unloaded.clone_from(&checks.before);
@@ -119,6 +124,22 @@ pub(crate) fn prove(
     } else {
         Err(Failure::refused(refusals))
     }
+}
+
+/// The consistency engine that the guest needs, if it is the one that the livepatch is for.
+fn engine(
+    cache: &Cache,
+    kernel: &Kernel,
+    livepatch: &Path,
+    inspection: &Inspection,
+) -> Result<PathBuf, Failure> {
+    let ours = kmend_engine::interface_id();
+    let named = inspection.engine.as_ref().and_then(|engine| engine.interface.as_ref());
+    if let Some(other) = named.filter(|other| **other != ours) {
+        let why = format!("it is for the engine interface {other}, and this kmend has {ours}");
+        return Err(Failure::new(Code::EngineDiffers, livepatch.display().to_string(), why));
+    }
+    Ok(kmend_engine::keep(cache, kernel).map_err(super::engine::failure)?.module)
 }
 
 /// A command in the guest that did not succeed.
