@@ -66,6 +66,9 @@ pub enum InstallError {
         /// What its `vermagic` says.
         release: String,
     },
+    /// At boot only the kernel's own livepatch is there.
+    #[error("{0} needs kmend's consistency engine, which is not loaded at boot")]
+    ForEngine(String),
     /// Another module of this name is installed.
     #[error("{name} is installed for {release} with other contents")]
     OtherContents {
@@ -139,6 +142,7 @@ impl Coded for InstallError {
             InstallError::Damaged { .. } => Code::InstalledDamaged,
             InstallError::ModuleDamaged { .. } => Code::InstalledModuleDamaged,
             InstallError::NoRelease { .. } => Code::NotALivepatch,
+            InstallError::ForEngine(_) => Code::EngineNotInstalled,
             InstallError::OtherContents { .. } => Code::OtherContents,
             InstallError::AlreadyInstalled(_) => Code::AlreadyInstalled,
             InstallError::NotInstalled { .. } => Code::NotInstalled,

@@ -80,6 +80,9 @@ pub struct Record {
     /// The parameters that its module was given.
     #[serde(default)]
     pub parameters: Vec<String>,
+    /// The model by which kmend's consistency engine switched it, if that did.
+    #[serde(default)]
+    pub model: Option<String>,
     /// The codes of the refusals that were overridden.
     #[serde(default)]
     pub despite: Vec<String>,
@@ -103,6 +106,7 @@ impl Record {
             livepatch: livepatch.to_owned(),
             sha256: None,
             parameters: Vec::new(),
+            model: None,
             despite: Vec::new(),
             outcome,
             code: None,

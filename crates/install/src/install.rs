@@ -57,6 +57,10 @@ impl Store {
                 continue;
             }
             let module = &candidate.module;
+            if module.engine.is_some() || module.is_engine() {
+                reasons.push(about(InstallError::ForEngine(module.name.clone())));
+                continue;
+            }
             if let Err(error) = check_release(&module.name, &module.kernel) {
                 reasons.push(about(error));
                 continue;

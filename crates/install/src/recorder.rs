@@ -89,6 +89,8 @@ pub(crate) fn loaded(
     let mut record = Record::of(event, name, result);
     record.sha256 = Some(candidate.sha256.clone());
     record.parameters = candidate.parameters.iter().map(ToString::to_string).collect();
+    let engine = result.as_ref().ok().and_then(|loaded| loaded.engine.as_ref());
+    record.model = engine.map(|engine| engine.model.clone());
     record.despite = candidate.despite.iter().map(|error| error.code().name().to_owned()).collect();
     if goes_on {
         record.outcome = Outcome::Left;
@@ -127,7 +129,9 @@ mod tests {
         let system = fake.system();
         let mut recorder = Recorder::new(&system);
         recorder
-            .record(Event::Unload, "x", |system| system.unload("x", Duration::ZERO, &mut patient))
+            .record(Event::Unload, "x", |system| {
+                system.unload("x", &kmend_live::Switch::default(), Duration::ZERO, &mut patient)
+            })
             .unwrap();
         assert!(!fake.path("var/lib/kmend/loading.json").exists());
         assert_eq!(outcomes(&fake), [(Event::Load, Outcome::Done), (Event::Unload, Outcome::Done)]);

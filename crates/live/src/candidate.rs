@@ -2,7 +2,8 @@
 
 use crate::error::LiveError;
 use crate::parameters::{self, Parameter};
-use crate::patches::LoadedPatch;
+use crate::patches::{LoadedPatch, State};
+use crate::switch::Switch;
 use crate::system::{System, check_name};
 use kmend_inspect::Inspection;
 use kmend_kernel::{LARGEST_MODULE, Module, Packing, read_file};
@@ -13,8 +14,14 @@ use std::path::{Path, PathBuf};
 
 /// Refusals that whoever loads may override: the kernel judges by itself whether it takes such a module, or an administrator may
 /// know better. Whom a machine trusts is not among them.
-pub const OVERRIDABLE: [Code; 5] =
-    [Code::WrongKernel, Code::BuildIdDiffers, Code::FunctionConflict, Code::FtraceOff, Code::SignatureNeeded];
+pub const OVERRIDABLE: [Code; 6] = [
+    Code::WrongKernel,
+    Code::BuildIdDiffers,
+    Code::FunctionConflict,
+    Code::FtraceOff,
+    Code::SignatureNeeded,
+    Code::RedirectedByOther,
+];
 
 /// A livepatch that can be loaded: its file, as it was checked.
 #[derive(Debug)]
@@ -29,6 +36,8 @@ pub struct Candidate {
     pub signed_by: Option<CertificateFacts>,
     /// What its module is given.
     pub parameters: Vec<Parameter>,
+    /// How the consistency engine is to switch it, if it is for that.
+    pub switch: Switch,
     /// What speaks against it, and was overridden.
     pub despite: Vec<LiveError>,
     /// The names of the parameters that its module has.
@@ -41,7 +50,66 @@ pub struct Candidate {
 type Target = (String, String, u64);
 
 /// Which livepatch patches a function now.
-type Owners = BTreeMap<Target, String>;
+#[derive(Default)]
+struct Owners {
+    kernel: BTreeMap<Target, String>,
+    /// The same in the consistency engine, which does not tell positions.
+    engine: BTreeMap<(String, String), String>,
+}
+
+impl Owners {
+    /// What is loaded.
+    fn of(patches: &[LoadedPatch]) -> Owners {
+        let mut owners = Owners::default();
+        for patch in patches.iter().filter(|patch| patch.engine.is_none() || patch.state() != State::Disabled)
+        {
+            let functions = patch.objects.iter().flat_map(|object| {
+                let target = |name: &String, position| (object.name.clone(), name.clone(), position);
+                object.functions.iter().map(move |function| target(&function.name, function.position))
+            });
+            owners.add(patch.engine.is_some(), functions, &patch.name);
+        }
+        owners
+    }
+
+    /// A module that is loaded after these.
+    fn load(&mut self, module: &Inspection) {
+        let engine = module.engine.is_some();
+        if module.replace == Some(true) {
+            if engine { self.engine.clear() } else { self.kernel.clear() }
+        }
+        self.add(engine, targets(module), &module.name);
+    }
+
+    fn add(&mut self, engine: bool, functions: impl Iterator<Item = Target>, name: &str) {
+        for target in functions {
+            if engine {
+                self.engine.insert((target.0, target.1), name.to_owned());
+            } else {
+                self.kernel.insert(target, name.to_owned());
+            }
+        }
+    }
+
+    /// Who patches a function by the same of kernel and engine.
+    fn same(&self, engine: bool, target: &Target) -> Option<&String> {
+        if engine { self.by_engine(target) } else { self.kernel.get(target) }
+    }
+
+    /// Who patches it by the other of the two.
+    fn other(&self, engine: bool, target: &Target) -> Option<&String> {
+        if !engine {
+            return self.by_engine(target);
+        }
+        let positions =
+            (target.0.clone(), target.1.clone(), 0)..=(target.0.clone(), target.1.clone(), u64::MAX);
+        self.kernel.range(positions).next().map(|(_, name)| name)
+    }
+
+    fn by_engine(&self, target: &Target) -> Option<&String> {
+        self.engine.get(&(target.0.clone(), target.1.clone()))
+    }
+}
 
 impl Candidate {
     /// Opens a module's file and reads what it says of itself. The kernel that runs is not asked.
@@ -64,6 +132,7 @@ impl Candidate {
             sha256,
             signed_by: None,
             parameters: Vec::new(),
+            switch: Switch::default(),
             despite: Vec::new(),
             declared,
             bytes,
@@ -121,12 +190,17 @@ impl System {
             // A file that cannot be read is told first.
             return paths.iter().map(|path| self.without_livepatches(path)).collect();
         };
-        let mut owners = owners(&patches);
+        let mut owners = Owners::of(&patches);
         let mut names: Vec<String> = Vec::new();
         let mut check = |path: &PathBuf| {
             let mut candidate = Candidate::open(path)?;
+            if candidate.module.is_engine() {
+                let why = "it is the consistency engine itself: `kmend engine load` loads it";
+                return Err(vec![LiveError::NotALivepatch { what: path.display().to_string(), why }]);
+            }
             let mut errors = self.misfits(&candidate.module);
             errors.extend(self.vouch(&mut candidate).err());
+            errors.extend(self.engine_misfit(&candidate.module));
             errors.extend(no_room(&candidate.module, &patches, &owners));
             if names.contains(&candidate.module.name) {
                 errors.push(LiveError::AlreadyLoaded(candidate.module.name.clone()));
@@ -137,12 +211,8 @@ impl System {
             if !errors.is_empty() {
                 return Err(errors);
             }
-            let module = &candidate.module;
-            if module.replace == Some(true) {
-                owners.clear();
-            }
-            owners.extend(targets(module).map(|target| (target, module.name.clone())));
-            names.push(module.name.clone());
+            owners.load(&candidate.module);
+            names.push(candidate.module.name.clone());
             Ok(candidate)
         };
         paths.iter().map(&mut check).collect()
@@ -206,7 +276,8 @@ fn no_room(module: &Inspection, patches: &[LoadedPatch], owners: &Owners) -> Vec
         None => {}
     }
     let mut errors = Vec::new();
-    if let Some(other) = patches.iter().find(|patch| patch.transition) {
+    let engine = module.engine.is_some();
+    if let Some(other) = patches.iter().find(|patch| patch.transition && patch.engine.is_some() == engine) {
         errors.push(LiveError::TransitionBusy { name: name.clone(), other: other.name.clone() });
     }
     errors.extend(conflicts(module, owners));
@@ -215,33 +286,37 @@ fn no_room(module: &Inspection, patches: &[LoadedPatch], owners: &Owners) -> Vec
 
 /// What each of several livepatches would undo of those before it, if they were loaded in this order.
 pub fn conflicts_in_order(modules: &[Inspection]) -> Vec<LiveError> {
-    let (mut owners, mut errors) = (Owners::new(), Vec::new());
+    let (mut owners, mut errors) = (Owners::default(), Vec::new());
     for module in modules {
         errors.extend(conflicts(module, &owners));
-        if module.replace == Some(true) {
-            owners.clear();
-        }
-        owners.extend(targets(module).map(|target| (target, module.name.clone())));
+        owners.load(module);
     }
     errors
 }
 
-/// What a livepatch would undo of others, by which of them patches a function now.
+/// What a livepatch would undo of others, by which of them patches a function now; and what it cannot patch at all.
 fn conflicts(module: &Inspection, owners: &Owners) -> Vec<LiveError> {
-    if module.replace == Some(true) {
-        return Vec::new();
-    }
-    let mut conflicts: BTreeMap<&String, Vec<String>> = BTreeMap::new();
+    let engine = module.engine.is_some();
+    let mut undone: BTreeMap<&String, Vec<String>> = BTreeMap::new();
+    let mut taken: BTreeMap<&String, Vec<String>> = BTreeMap::new();
     for target in targets(module) {
-        if let Some(owner) = owners.get(&target) {
-            conflicts.entry(owner).or_default().push(target.1);
+        if let Some(owner) = owners.same(engine, &target).filter(|_| module.replace != Some(true)) {
+            undone.entry(owner).or_default().push(target.1.clone());
+        }
+        if let Some(owner) = owners.other(engine, &target) {
+            taken.entry(owner).or_default().push(target.1);
         }
     }
-    let conflict = |(other, functions): (&String, _)| {
-        let (name, other) = (module.name.clone(), other.clone());
-        LiveError::Conflict { name, other, functions }
-    };
-    conflicts.into_iter().map(conflict).collect()
+    let name = || module.name.clone();
+    let undone = undone.into_iter().map(|(other, functions)| {
+        let other = other.clone();
+        LiveError::Conflict { name: name(), other, functions }
+    });
+    let taken = taken.into_iter().map(|(other, functions)| {
+        let other = other.clone();
+        LiveError::RedirectedByOther { name: name(), other, functions, engine }
+    });
+    undone.chain(taken).collect()
 }
 
 /// The functions that a module patches. A position of 0 says that the name is the only one, which sysfs shows as 1
@@ -251,19 +326,6 @@ fn targets(module: &Inspection) -> impl Iterator<Item = Target> {
         let target = |name: &String, position: u64| (object.name.clone(), name.clone(), position.max(1));
         object.functions.iter().map(move |function| target(&function.name, function.position))
     })
-}
-
-/// The functions that are patched now.
-fn owners(patches: &[LoadedPatch]) -> Owners {
-    let mut owners = Owners::new();
-    for patch in patches {
-        for object in &patch.objects {
-            owners.extend(object.functions.iter().map(|function| {
-                ((object.name.clone(), function.name.clone(), function.position), patch.name.clone())
-            }));
-        }
-    }
-    owners
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::error::LiveError;
 use crate::patches::State;
+use crate::switch::Switch;
 use crate::system::{System, check_name, read};
 use crate::tasks::{Blocker, state_of};
 use crate::transition::{Wait, Watch, write_value};
@@ -10,6 +11,17 @@ use std::time::{Duration, Instant};
 
 /// How long a stopped task may take to stop, and a forced transition to end: the kernel looks once a second.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why the kernel's ways to move tasks are not the engine's.
+const WAKES: (&str, &str) = (
+    "takes no orders about signals",
+    "models that switch threads, such as hybrid, wake sleepers by themselves; `kmend blocking` shows whom to wake else",
+);
+/// The same of force.
+const NO_FORCE: (&str, &str) = (
+    "takes no task for moved that is not",
+    "turn the transition around with `kmend unload` or `kmend enable`, and try another model",
+);
 
 /// A transition that is over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -50,9 +62,13 @@ impl System {
         Ok(Waited { name: name.to_owned(), state, time: start.elapsed() })
     }
 
-    /// Checks that a livepatch can be enabled: only one that is still being disabled can (Linux 958ef1e39d24).
+    /// Checks that a livepatch can be enabled: in the kernel only one that is still being disabled can (Linux 958ef1e39d24), in the
+    /// consistency engine also one that is disabled.
     pub fn can_enable(&self, name: &str) -> Result<(), LiveError> {
-        match self.patch(name)?.map(|patch| patch.state()) {
+        let patch = self.patch(name)?;
+        let engine = patch.as_ref().is_some_and(|patch| patch.engine.is_some());
+        match patch.map(|patch| patch.state()) {
+            Some(State::Disabled) if engine => Ok(()),
             Some(State::Disabling) => Ok(()),
             Some(State::Enabled | State::Enabling) => Err(LiveError::AlreadyLoaded(name.to_owned())),
             Some(State::Disabled) => {
@@ -65,15 +81,47 @@ impl System {
         }
     }
 
-    /// Turns a livepatch that is being disabled around, and waits until every task runs it.
-    pub fn enable(&self, name: &str, timeout: Duration, watch: &mut Watch<'_>) -> Result<Waited, LiveError> {
+    /// Turns a livepatch that is being disabled around, or enables one of the consistency engine, and waits until every task runs
+    /// it.
+    pub fn enable(
+        &self,
+        name: &str,
+        switch: &Switch,
+        timeout: Duration,
+        watch: &mut Watch<'_>,
+    ) -> Result<Waited, LiveError> {
         self.can_enable(name)?;
+        self.prepare_switch(name, switch)?;
         self.write_enabled(name, true)?;
         self.wait(name, timeout, watch)
     }
 
+    /// Says how a patch of the engine is to be switched, unless it is being switched. The engine is not to turn the transition
+    /// around by itself: whoever waits for it says what it comes to.
+    pub(crate) fn prepare_switch(&self, name: &str, switch: &Switch) -> Result<(), LiveError> {
+        self.can_switch(name, switch)?;
+        match self.patch(name)? {
+            Some(patch) if patch.engine.is_some() && !patch.transition => self.set_switch(name, switch, None),
+            Some(patch) if patch.transition && !switch.is_default() => {
+                Err(LiveError::TransitionBusy { name: name.to_owned(), other: patch.name })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks that the tasks that hold a transition can be signalled.
+    pub fn can_signal(&self, name: &str) -> Result<(), LiveError> {
+        self.require_kernel(name, WAKES.0, WAKES.1)
+    }
+
+    /// Checks that a transition can be forced.
+    pub fn can_force(&self, name: &str) -> Result<(), LiveError> {
+        self.require_kernel(name, NO_FORCE.0, NO_FORCE.1)
+    }
+
     /// Has the kernel signal the tasks that hold a transition, where it can be asked to.
     pub fn signal(&self, name: &str) -> Result<Signaller, LiveError> {
+        self.can_signal(name)?;
         self.require_transition(Some(name))?;
         let path = self.livepatch(name).join("signal");
         if !path.exists() {
@@ -87,6 +135,7 @@ impl System {
     /// is stopped already is left alone, and so is one that holds no transition.
     pub fn stop_and_continue(&self, name: &str, pid: u32) -> Result<(), LiveError> {
         let refused = |why| LiveError::NotSignalled { pid, why };
+        self.can_signal(name)?;
         let blockers = self.blocking(name)?;
         let Some(task) = blockers.iter().find(|task| task.pid == pid) else {
             return Err(refused("it holds no transition"));
@@ -114,6 +163,7 @@ impl System {
     /// Tells the kernel to take all tasks for moved, and waits for the end of the transition.
     pub fn force(&self, name: &str, watch: &mut Watch<'_>) -> Result<Waited, LiveError> {
         check_name(name)?;
+        self.can_force(name)?;
         self.require_transition(Some(name))?;
         let path = self.livepatch(name).join("force");
         write_value(&path, b"1").map_err(|error| LiveError::at(&path, error))?;
@@ -147,7 +197,7 @@ mod tests {
     #[test]
     fn only_what_is_being_disabled_is_enabled_again() {
         let fake = disabling();
-        let error = fake.system().enable("x", Duration::ZERO, &mut patient).unwrap_err();
+        let error = fake.system().enable("x", &Switch::default(), Duration::ZERO, &mut patient).unwrap_err();
         assert!(matches!(error, LiveError::TransitionStalled { .. }), "the fake transition goes on: {error}");
         assert_eq!(fake.read("sys/kernel/livepatch/x/enabled"), "1\n");
         assert!(matches!(fake.system().can_enable("x"), Err(LiveError::AlreadyLoaded(_))));

@@ -3,22 +3,32 @@
 use crate::candidate::Candidate;
 use crate::error::LiveError;
 use crate::kernel_log::KernelLog;
-use crate::patches::State;
+use crate::patches::{LoadedPatch, PatchedFunction, PatchedObject, State};
 use crate::system::{System, check_name, folders_in, read_flag, read_if_there};
+use kmend_inspect::Inspection;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 /// The engine's module.
-const MODULE: &str = "kmend_engine";
+pub(crate) const MODULE: &str = "kmend_engine";
 /// The folder with one folder for each of its patches.
 const PATCHES: &str = "sys/kernel/kmend";
+/// All patches in the order in which they were enabled.
+const ORDER: &str = "proc/kmend/state";
 
 /// The engine that is loaded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Engine {
     /// How many hold its module.
     pub references: u64,
+    /// The id of what it and its patches must agree on.
+    pub interface: Option<String>,
+    /// The consistency models that it has, the default first.
+    pub models: Vec<String>,
+    /// The ways in which it redirects callers, the default first.
+    pub redirects: Vec<String>,
     /// Its patches, by name.
     pub patches: Vec<EnginePatch>,
 }
@@ -55,6 +65,49 @@ impl EnginePatch {
     }
 }
 
+/// How the engine switches a patch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Switching {
+    /// The consistency model of the next or present transition.
+    pub model: String,
+    /// How callers are redirected.
+    pub redirect: String,
+    /// For how long the last transition held all CPUs, in nanoseconds.
+    pub pause_ns: u64,
+    /// How long the last transition took, in nanoseconds.
+    pub switch_ns: u64,
+    /// Why the last transition was reversed: 0, or a negative errno.
+    pub error: i64,
+}
+
+impl From<EnginePatch> for LoadedPatch {
+    fn from(patch: EnginePatch) -> LoadedPatch {
+        let mut objects: BTreeMap<String, Vec<PatchedFunction>> = BTreeMap::new();
+        for EngineFunction { object, name, state, .. } in patch.functions {
+            let function = PatchedFunction { name, position: 1, state: Some(state) };
+            objects.entry(object).or_default().push(function);
+        }
+        let object = |(name, functions): (String, Vec<PatchedFunction>)| {
+            let absent = functions.iter().all(|function| function.state.as_deref() == Some("absent"));
+            PatchedObject { name, patched: Some(!absent), functions }
+        };
+        LoadedPatch {
+            name: patch.name,
+            enabled: patch.enabled,
+            transition: patch.transition,
+            replace: None,
+            objects: objects.into_iter().map(object).collect(),
+            engine: Some(Switching {
+                model: patch.model,
+                redirect: patch.redirect,
+                pause_ns: patch.pause_ns,
+                switch_ns: patch.switch_ns,
+                error: patch.error,
+            }),
+        }
+    }
+}
+
 /// A function of a patch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EngineFunction {
@@ -64,6 +117,8 @@ pub struct EngineFunction {
     pub name: String,
     /// `absent`, `living`, `changing`, `patched`, or `covered` by a newer version.
     pub state: String,
+    /// Whether callers reach it by a jump, without ftrace.
+    pub jumps: bool,
 }
 
 impl System {
@@ -75,13 +130,58 @@ impl System {
         for name in folders_in(&folder)? {
             patches.extend(patch(&folder, name)?);
         }
-        Ok(Some(Engine { references, patches }))
+        let words = |file: &str| -> Result<Vec<String>, LiveError> {
+            let text = read_if_there(&folder.join(file))?.unwrap_or_default();
+            Ok(text.lines().map(str::to_owned).collect())
+        };
+        Ok(Some(Engine {
+            references,
+            interface: read_if_there(&self.module(MODULE).join("version"))?,
+            models: words("models")?,
+            redirects: words("redirects")?,
+            patches,
+        }))
+    }
+
+    /// One of its patches; `None` if it is not there, or goes while it is looked at.
+    pub(crate) fn engine_patch(&self, name: &str) -> Result<Option<EnginePatch>, LiveError> {
+        patch(&self.path(PATCHES), name.to_owned())
+    }
+
+    /// The folder of one of its patches.
+    pub(crate) fn engine_folder(&self, name: &str) -> std::path::PathBuf {
+        self.path(PATCHES).join(name)
+    }
+
+    /// The places of its patches in the order in which they were enabled, counted from 1.
+    pub(crate) fn engine_order(&self) -> BTreeMap<String, u32> {
+        let text = read_if_there(&self.path(ORDER)).ok().flatten().unwrap_or_default();
+        let line = |line: &str| {
+            let mut words = line.split_whitespace();
+            let place = words.next()?.parse().ok()?;
+            Some((words.next()?.to_owned(), place))
+        };
+        text.lines().filter_map(line).collect()
+    }
+
+    /// Why the engine cannot take a patch that is for it.
+    pub(crate) fn engine_misfit(&self, module: &Inspection) -> Option<LiveError> {
+        let wanted = module.engine.as_ref()?;
+        match self.engine() {
+            Err(error) => Some(error),
+            Ok(None) => Some(LiveError::EngineMissing),
+            Ok(Some(engine)) => {
+                let (built_for, loaded) = (wanted.interface.clone()?, engine.interface?);
+                let name = module.name.clone();
+                (built_for != loaded).then_some(LiveError::EngineDiffers { name, built_for, loaded })
+            }
+        }
     }
 
     /// Checks a file that shall be loaded as the engine: all the reasons why it cannot be.
     pub fn check_engine(&self, path: &Path) -> Result<Candidate, Vec<LiveError>> {
         let mut candidate = Candidate::open(path)?;
-        if candidate.module.name != MODULE {
+        if !candidate.module.is_engine() {
             let why = "it is a livepatch, but not the consistency engine";
             return Err(vec![LiveError::NotALivepatch { what: path.display().to_string(), why }]);
         }
@@ -136,11 +236,12 @@ fn patch(folder: &Path, name: String) -> Result<Option<EnginePatch>, LiveError> 
     }))
 }
 
-/// One line of `functions`: object, name, state.
+/// One line of `functions`: object, name, state, and `jump` if there is one.
 fn function(line: &str) -> Option<EngineFunction> {
     let mut words = line.split(' ').map(str::to_owned);
     let (object, name, state) = (words.next()?, words.next()?, words.next()?);
-    Some(EngineFunction { object, name, state })
+    let jumps = words.next().as_deref() == Some("jump");
+    Some(EngineFunction { object, name, state, jumps })
 }
 
 #[cfg(test)]
@@ -164,7 +265,7 @@ mod tests {
             ("pause_ns", "0\n"),
             ("switch_ns", "1500\n"),
             ("error", "-110\n"),
-            ("functions", "vmlinux do_it changing\next4 ext4_do absent\n"),
+            ("functions", "vmlinux do_it changing jump\next4 ext4_do absent\n"),
             ("blocking", "17 cat do_it\n"),
         ] {
             fake.write(&format!("sys/kernel/kmend/fix/{file}"), text);
@@ -186,6 +287,7 @@ mod tests {
         let patch = &engine.patches[0];
         assert_eq!((patch.name.as_str(), patch.enabled, patch.transition), ("fix", true, true));
         assert_eq!((patch.model.as_str(), patch.switch_ns, patch.error), ("hybrid", 1500, -110));
+        assert_eq!((patch.functions[0].jumps, patch.functions[1].jumps), (true, false));
         assert_eq!(patch.functions[1].state, "absent");
         assert_eq!(patch.blocking, ["17 cat do_it"]);
     }
@@ -198,6 +300,8 @@ mod tests {
         let engine = fake.system().engine().unwrap().unwrap();
         assert_eq!(engine.patches[0].functions.len(), 1);
         assert_eq!(engine.patches[0].pause_ns, 0);
+        let patch = fake.system().patch("fix").unwrap().unwrap();
+        assert_eq!((patch.objects.len(), patch.engine.unwrap().model.as_str()), (1, "hybrid"));
         fake.write("sys/kernel/kmend/fix/enabled", "maybe\n");
         assert!(matches!(fake.system().engine(), Err(LiveError::SysfsFormat { .. })));
     }

@@ -65,6 +65,65 @@ pub enum LiveError {
     /// Patches use the consistency engine.
     #[error("patches use the consistency engine: {}", .0.join(", "))]
     EngineBusy(Vec<String>),
+    /// A patch for another build of the consistency engine.
+    #[error("{name} is for the engine interface {built_for}, but {loaded} is loaded")]
+    EngineDiffers {
+        /// The module.
+        name: String,
+        /// The id that the module names.
+        built_for: String,
+        /// That of the engine.
+        loaded: String,
+    },
+    /// A livepatch for the kernel, where one for the consistency engine is asked for.
+    #[error("{0} is for the kernel's own livepatch, which has one model and one redirect")]
+    NotForEngine(String),
+    /// Something the consistency engine does not have.
+    #[error("the consistency engine has no {what} `{name}`: it has {}", .known.join(", "))]
+    NoSuchModel {
+        /// What it is.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What there is.
+        known: Vec<String>,
+    },
+    /// The kernel's livepatch and the engine cannot patch the same function.
+    #[error(
+        "{name} is for {}, and {other}, which is not, patches {}",
+        if *engine { "the consistency engine" } else { "the kernel's own livepatch" },
+        .functions.join(", ")
+    )]
+    RedirectedByOther {
+        /// The livepatch to load.
+        name: String,
+        /// The one that is loaded.
+        other: String,
+        /// The functions that both patch.
+        functions: Vec<String>,
+        /// Whether the one to load is for the engine.
+        engine: bool,
+    },
+    /// Something is to happen when nothing runs the old code, and the model does not wait for that.
+    #[error(
+        "{name} exchanges data or has a post_patch callback, and {model} does not wait until nothing runs the old code"
+    )]
+    ModelTooWeak {
+        /// The livepatch.
+        name: String,
+        /// The model.
+        model: &'static str,
+    },
+    /// It makes sense for the kernel's own livepatch alone.
+    #[error("{name} is switched by the consistency engine, which {what}: {instead}")]
+    NotInEngine {
+        /// The livepatch.
+        name: String,
+        /// Why it makes no sense.
+        what: &'static str,
+        /// What to do.
+        instead: &'static str,
+    },
     /// It is loaded and enabled.
     #[error("{0} is loaded")]
     AlreadyLoaded(String),
@@ -247,6 +306,12 @@ impl Coded for LiveError {
             LiveError::EngineMissing => Code::EngineMissing,
             LiveError::EngineLoaded => Code::EngineLoaded,
             LiveError::EngineBusy(_) => Code::EngineBusy,
+            LiveError::EngineDiffers { .. } => Code::EngineDiffers,
+            LiveError::NotForEngine(_) => Code::NotForEngine,
+            LiveError::NoSuchModel { .. } => Code::NoSuchModel,
+            LiveError::RedirectedByOther { .. } => Code::RedirectedByOther,
+            LiveError::ModelTooWeak { .. } => Code::ModelTooWeak,
+            LiveError::NotInEngine { .. } => Code::NotInEngine,
             LiveError::NoLivepatch(_) => Code::NoLivepatch,
             LiveError::Name(_) => Code::Usage,
             LiveError::NotALivepatch { .. } => Code::NotALivepatch,

@@ -78,6 +78,20 @@ impl Fake {
         write_patch(self.root.path(), name, enabled, transition);
     }
 
+    /// The consistency engine, as sysfs shows it.
+    pub fn engine(&self) {
+        self.write("sys/module/kmend_engine/refcnt", "1\n");
+        self.write("sys/module/kmend_engine/version", "0123\n");
+        self.write("sys/kernel/kmend/models", "hybrid\nimmediate\n");
+        self.write("sys/kernel/kmend/redirects", "ftrace\n");
+    }
+
+    /// A patch of the engine.
+    pub fn engine_patch(&self, name: &str, enabled: bool, transition: bool) {
+        self.engine();
+        write_engine_patch(self.root.path(), name, enabled, transition);
+    }
+
     /// A module, as sysfs shows it.
     pub fn module(&self, name: &str, references: u32) {
         self.write(&format!("sys/module/{name}/refcnt"), &format!("{references}\n"));
@@ -138,13 +152,18 @@ impl ModuleCalls for FakeKernel {
             return Err(errno);
         }
         write(&self.root.join("sys/module").join(module.name()).join("refcnt"), "1\n");
-        write_patch(&self.root, module.name(), true, state.stalls);
+        if module.depends().any(|name| name == "kmend_engine") {
+            write_engine_patch(&self.root, module.name(), false, false);
+        } else {
+            write_patch(&self.root, module.name(), true, state.stalls);
+        }
         Ok(())
     }
 
     fn remove(&self, name: &CStr) -> Result<(), Errno> {
         let name = name.to_str().unwrap();
         self.state.borrow_mut().calls.push(format!("remove {name}"));
+        let _ = fs::remove_dir_all(self.root.join("sys/kernel/kmend").join(name));
         fs::remove_dir_all(self.root.join("sys/module").join(name)).map_err(|_| Errno::NOENT)
     }
 
@@ -168,6 +187,21 @@ fn write_patch(root: &Path, name: &str, enabled: bool, transition: bool) {
     let folder = root.join("sys/kernel/livepatch").join(name);
     write(&folder.join("enabled"), &format!("{}\n", u8::from(enabled)));
     write(&folder.join("transition"), &format!("{}\n", u8::from(transition)));
+}
+
+fn write_engine_patch(root: &Path, name: &str, enabled: bool, transition: bool) {
+    let folder = root.join("sys/kernel/kmend").join(name);
+    for (file, text) in [
+        ("enabled", if enabled { "1" } else { "0" }),
+        ("transition", if transition { "1" } else { "0" }),
+        ("model", "hybrid"),
+        ("redirect", "ftrace"),
+        ("timeout_ms", "0"),
+        ("functions", "vmlinux do_it living"),
+        ("switch_ns", "1500"),
+    ] {
+        write(&folder.join(file), &format!("{text}\n"));
+    }
 }
 
 /// Whoever waits for a transition as long as it takes.

@@ -16,8 +16,8 @@ const MOST_RECORDS_OF_ALL: usize = 1 << 18;
 const LONGEST_RECORD: usize = 8192;
 
 /// What a line must hold to be about a module, unless it holds the module's name.
-const SUBJECTS: [&str; 6] =
-    ["livepatch", "module", "Lockdown", "relocation", "Unknown symbol", "version magic"];
+const SUBJECTS: [&str; 7] =
+    ["livepatch", "kmend_engine", "module", "Lockdown", "relocation", "Unknown symbol", "version magic"];
 
 /// The kernel's log from a moment on. Without the right to read it, it is empty.
 pub(crate) struct KernelLog {
@@ -76,7 +76,11 @@ fn enabling(record: &[u8]) -> Option<(String, f64)> {
     let (head, _) = text.split_once(';')?;
     let microseconds: u64 = head.split(',').nth(2)?.parse().ok()?;
     let message = message(record)?;
-    let name = message.strip_prefix("livepatch: enabling patch '")?.strip_suffix('\'')?;
+    // The second is the engine's own (engine/change.c).
+    let name = match message.strip_prefix("livepatch: enabling patch '") {
+        Some(rest) => rest.strip_suffix('\'')?,
+        None => message.strip_prefix("kmend_engine: '")?.strip_suffix("': enabled")?,
+    };
     Some((name.to_owned(), Duration::from_micros(microseconds).as_secs_f64()))
 }
 
@@ -106,6 +110,7 @@ mod tests {
     #[test]
     fn the_moment_of_enabling_is_read() {
         assert_eq!(enabling(b"6,339,5140900,-;livepatch: enabling patch 'x'\n"), Some(("x".into(), 5.1409)));
+        assert_eq!(enabling(b"5,9,1500000,-;kmend_engine: 'y': enabled\n"), Some(("y".into(), 1.5)));
         assert_eq!(enabling(b"6,339,5140900,-;livepatch: 'x': patching complete\n"), None);
         assert_eq!(enabling(b"6,339;livepatch: enabling patch 'x'\n"), None);
         let file = tempfile::NamedTempFile::new().unwrap();

@@ -21,6 +21,7 @@ mod modules;
 mod parameters;
 mod patches;
 mod status;
+mod switch;
 mod system;
 mod taint;
 mod tasks;
@@ -30,15 +31,16 @@ mod unload;
 
 pub use candidate::{Candidate, OVERRIDABLE, conflicts_in_order};
 pub use change::{Signaller, Waited};
-pub use engine::{Engine, EngineFunction, EnginePatch};
+pub use engine::{Engine, EngineFunction, EnginePatch, Switching};
 pub use error::LiveError;
 pub use journal::{Event, Priority};
 pub use load::{Late, LoadOptions, Loaded};
 pub use parameters::Parameter;
 pub use patches::{LoadedPatch, PatchedFunction, PatchedObject, State};
 pub use status::{
-    Effective, FunctionStatus, KernelStatus, NotInForce, PatchStatus, RestStatus, Since, Status,
+    Effective, EngineStatus, FunctionStatus, KernelStatus, NotInForce, PatchStatus, RestStatus, Since, Status,
 };
+pub use switch::Switch;
 pub use system::{System, check_name};
 pub use taint::{Taint, TaintFlag};
 pub use tasks::Blocker;

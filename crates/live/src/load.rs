@@ -1,6 +1,7 @@
 //! Loading a livepatch and waiting for its transition.
 
 use crate::candidate::Candidate;
+use crate::engine::Switching;
 use crate::error::LiveError;
 use crate::kernel_log::KernelLog;
 use crate::parameters::line;
@@ -60,6 +61,8 @@ pub struct Loaded {
     pub time: Duration,
     /// The trusted certificate by which its signature is valid; `None` if this machine trusts nobody in particular.
     pub signed_by: Option<CertificateFacts>,
+    /// How kmend's consistency engine switched it; `None` if the kernel's own livepatch did.
+    pub engine: Option<Switching>,
 }
 
 impl System {
@@ -83,9 +86,23 @@ impl System {
                 return Err(self.refused(name.clone(), errno, &log));
             }
         }
-        let signed_by = candidate.signed_by.clone();
-        let loaded = |state| Loaded { name: name.clone(), state, time: start.elapsed(), signed_by };
+        if is_new && candidate.module.engine.is_some() {
+            self.begin(candidate, options)?;
+        }
+        let loaded = |state| Loaded {
+            name: name.clone(),
+            state,
+            time: start.elapsed(),
+            signed_by: candidate.signed_by.clone(),
+            engine: self.patch(name).ok().flatten().and_then(|patch| patch.engine),
+        };
         match (self.await_transition(name, options.timeout, watch)?, options.late) {
+            (Wait::Over, _) if candidate.module.engine.is_some() && !self.is_enabled(name)? => {
+                // Nobody looked for so long that the engine did what is done below.
+                self.remove_module(name, MODULE_PATIENCE)?;
+                let (name, seconds) = (name.clone(), start.elapsed().as_secs());
+                Err(LiveError::Reversed { name, seconds, state: State::Disabled, blockers: Vec::new() })
+            }
             (Wait::Over, _) => Ok(loaded(State::Enabled)),
             (Wait::Left, _) => Err(self.left(name)),
             (Wait::TimedOut, Late::Accept) => Ok(loaded(State::Enabling)),
@@ -104,11 +121,29 @@ impl System {
         }
     }
 
+    /// Enables a patch that the consistency engine has just got; one that cannot be enabled is unloaded again.
+    fn begin(&self, candidate: &Candidate, options: LoadOptions) -> Result<(), LiveError> {
+        let name = &candidate.module.name;
+        let late = (options.late == Late::Reverse).then_some(options.timeout);
+        let begun =
+            self.set_switch(name, &candidate.switch, late).and_then(|()| self.write_enabled(name, true));
+        if begun.is_err() {
+            // Why it was not enabled is what is to be told.
+            let _ = self.remove_module(name, MODULE_PATIENCE);
+        }
+        begun
+    }
+
+    /// Whether a livepatch is there and enabled.
+    fn is_enabled(&self, name: &str) -> Result<bool, LiveError> {
+        Ok(self.patch(name)?.is_some_and(|patch| patch.enabled))
+    }
+
     /// Makes sure that a livepatch can be loaded now; `false` if it is, and is being enabled. A module of that name that was
     /// disabled and left is removed: a disabled livepatch cannot be enabled again (Linux 958ef1e39d24).
     fn make_room(&self, candidate: &Candidate) -> Result<bool, LiveError> {
         let name = candidate.module.name.as_str();
-        if let Some(other) = self.in_transition()? {
+        if let Some(other) = self.busy_with(candidate.module.engine.is_some())? {
             // Whether it has the same parameters is not known.
             if other.name == name && other.enabled && candidate.parameters.is_empty() {
                 return Ok(false);

@@ -5,7 +5,7 @@
 //! knows the file's age by itself (`node_textfile_mtime_seconds`).
 
 use crate::error::LiveError;
-use crate::status::Status;
+use crate::status::{PatchStatus, Status};
 use crate::system::System;
 use kmend_sign::write_whole;
 use std::collections::BTreeMap;
@@ -126,6 +126,7 @@ fn add_livepatches(metrics: &mut Metrics, status: &Status, blocking: &BTreeMap<&
     for (patch, tasks) in blocking {
         metrics.sample(name, &[("name", patch)], *tasks as u64);
     }
+    add_switches(metrics, status);
     let effective = status.effective();
     let name = "kmend_livepatch_in_force";
     metrics.begin(name, "Whether every task runs all of the livepatch, and no other overrides any of it.");
@@ -143,6 +144,37 @@ fn add_livepatches(metrics: &mut Metrics, status: &Status, blocking: &BTreeMap<&
         "Modules of disabled livepatches that are still in memory.",
         Some(status.rests.len() as u64),
     );
+}
+
+/// What only kmend's consistency engine tells.
+fn add_switches(metrics: &mut Metrics, status: &Status) {
+    let switched = || {
+        let switching =
+            |status: &PatchStatus| status.patch.engine.clone().map(|it| (status.patch.name.clone(), it));
+        status.livepatches.iter().filter_map(switching)
+    };
+    if switched().next().is_none() {
+        return;
+    }
+    let name = "kmend_livepatch_engine_info";
+    metrics.begin(name, "A livepatch that kmend's consistency engine switches, and how.");
+    for (patch, engine) in switched() {
+        metrics.sample(
+            name,
+            &[("name", &patch), ("model", &engine.model), ("redirect", &engine.redirect)],
+            1,
+        );
+    }
+    let name = "kmend_livepatch_pause_nanoseconds";
+    metrics.begin(name, "For how long the last transition held all CPUs.");
+    for (patch, engine) in switched() {
+        metrics.sample(name, &[("name", &patch)], engine.pause_ns);
+    }
+    let name = "kmend_livepatch_switch_nanoseconds";
+    metrics.begin(name, "How long the last transition took.");
+    for (patch, engine) in switched() {
+        metrics.sample(name, &[("name", &patch)], engine.switch_ns);
+    }
 }
 
 fn escaped(value: &str) -> String {

@@ -1,5 +1,6 @@
 //! The livepatches that are there, as sysfs shows them.
 
+use crate::engine::Switching;
 use crate::error::LiveError;
 use crate::system::{System, check_name, folders_in, read_flag};
 use serde::Serialize;
@@ -18,6 +19,8 @@ pub struct LoadedPatch {
     pub replace: Option<bool>,
     /// The patched objects, by name.
     pub objects: Vec<PatchedObject>,
+    /// How kmend's consistency engine switches it; `None` if the kernel's own livepatch does.
+    pub engine: Option<Switching>,
 }
 
 /// The state of a livepatch.
@@ -79,12 +82,16 @@ pub struct PatchedObject {
 pub struct PatchedFunction {
     /// The name of the function that is replaced.
     pub name: String,
-    /// Which of the symbols of that name in its object, counted from 1.
+    /// Which of the symbols of that name in its object, counted from 1; the consistency engine does not tell it, and 1 stands
+    /// for that.
     pub position: u64,
+    /// How it stands, as the consistency engine tells: `absent`, `living`, `changing`, `patched`, or `covered` by a newer version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 impl System {
-    /// All livepatches, by name.
+    /// All livepatches, by name; behind them those of kmend's consistency engine.
     pub fn patches(&self) -> Result<Vec<LoadedPatch>, LiveError> {
         let folder = self.livepatches();
         if !folder.is_dir() {
@@ -94,26 +101,36 @@ impl System {
         for name in folders_in(&folder)? {
             patches.extend(self.patch(&name)?);
         }
+        let engine = self.engine()?;
+        patches.extend(engine.into_iter().flat_map(|engine| engine.patches).map(LoadedPatch::from));
         Ok(patches)
     }
 
-    /// The livepatch in transition: the kernel does one at a time.
+    /// A livepatch in transition: the kernel does one at a time, and so does the consistency engine.
     pub fn in_transition(&self) -> Result<Option<LoadedPatch>, LiveError> {
         Ok(self.patches()?.into_iter().find(|patch| patch.transition))
+    }
+
+    /// What keeps another transition from being begun: in the consistency engine, or in the kernel.
+    pub(crate) fn busy_with(&self, engine: bool) -> Result<Option<LoadedPatch>, LiveError> {
+        let same = |patch: &LoadedPatch| patch.transition && patch.engine.is_some() == engine;
+        Ok(self.patches()?.into_iter().find(same))
     }
 
     /// One livepatch; `None` if it is not there, or goes while it is looked at.
     pub fn patch(&self, name: &str) -> Result<Option<LoadedPatch>, LiveError> {
         check_name(name)?;
         let folder = self.livepatch(name);
-        let Some(enabled) = read_flag(&folder.join("enabled"))? else { return Ok(None) };
+        let Some(enabled) = read_flag(&folder.join("enabled"))? else {
+            return Ok(self.engine_patch(name)?.map(LoadedPatch::from));
+        };
         let Some(transition) = read_flag(&folder.join("transition"))? else { return Ok(None) };
         let replace = read_flag(&folder.join("replace"))?;
         let mut objects = Vec::new();
         for object in folders_in(&folder)? {
             objects.push(read_object(&folder.join(&object), object)?);
         }
-        Ok(Some(LoadedPatch { name: name.to_owned(), enabled, transition, replace, objects }))
+        Ok(Some(LoadedPatch { name: name.to_owned(), enabled, transition, replace, objects, engine: None }))
     }
 }
 
@@ -131,7 +148,7 @@ fn read_object(folder: &Path, name: String) -> Result<PatchedObject, LiveError> 
 /// `NAME,POSITION`.
 fn parse_function(entry: &str) -> Option<PatchedFunction> {
     let (name, position) = entry.rsplit_once(',')?;
-    Some(PatchedFunction { name: name.to_owned(), position: position.parse().ok()? })
+    Some(PatchedFunction { name: name.to_owned(), position: position.parse().ok()?, state: None })
 }
 
 #[cfg(test)]
@@ -148,7 +165,7 @@ mod tests {
         fake.folder("sys/kernel/livepatch/livepatch_x/vmlinux/a,1");
         fake.write("sys/kernel/livepatch/livepatch_x/vmlinux/patched", "1\n");
         fake.folder("sys/kernel/livepatch/livepatch_x/zram");
-        let function = |name: &str, position| PatchedFunction { name: name.into(), position };
+        let function = |name: &str, position| PatchedFunction { name: name.into(), position, state: None };
         let patch = LoadedPatch {
             name: "livepatch_x".into(),
             enabled: true,
@@ -162,6 +179,7 @@ mod tests {
                 },
                 PatchedObject { name: "zram".into(), patched: None, functions: vec![] },
             ],
+            engine: None,
         };
         assert_eq!(fake.system().patches().unwrap(), [patch]);
     }

@@ -1,8 +1,9 @@
 //! How the kernel and its livepatches stand.
 
+use crate::engine::MODULE as ENGINE;
 use crate::error::LiveError;
 use crate::kernel_log;
-use crate::patches::{LoadedPatch, State};
+use crate::patches::{LoadedPatch, PatchedFunction, State};
 use crate::system::{System, folders_in, read, read_if_there};
 use crate::taint::Taint;
 use serde::Serialize;
@@ -14,7 +15,10 @@ use std::fs;
 pub struct Status {
     /// The kernel that runs.
     pub kernel: KernelStatus,
-    /// The livepatches: in the order of the kernel's stack, lowest first, where it is known, else by name.
+    /// kmend's consistency engine; `None` if it is not loaded.
+    pub engine: Option<EngineStatus>,
+    /// The livepatches: in the order of the kernel's stack, lowest first, where it is known, else by name. Behind them those of
+    /// kmend's consistency engine, in the order in which they were enabled.
     pub livepatches: Vec<PatchStatus>,
     /// The functions that are patched now, by object and name.
     pub functions: Vec<FunctionStatus>,
@@ -45,6 +49,17 @@ pub struct KernelStatus {
     pub signatures_enforced: Option<bool>,
 }
 
+/// kmend's consistency engine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EngineStatus {
+    /// The id of what it and its patches must agree on.
+    pub interface: Option<String>,
+    /// The consistency models that it has, the default first.
+    pub models: Vec<String>,
+    /// The ways in which it redirects callers, the default first.
+    pub redirects: Vec<String>,
+}
+
 /// A livepatch.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PatchStatus {
@@ -53,7 +68,7 @@ pub struct PatchStatus {
     pub patch: LoadedPatch,
     /// What `enabled` and `transition` mean together.
     pub state: State,
-    /// Its place in the kernel's stack, counted from 1; `None` before Linux 6.14.
+    /// Its place in the kernel's stack, counted from 1; `None` before Linux 6.14. Of the consistency engine, its place in that's.
     pub stack_order: Option<u32>,
     /// Since when it is enabled.
     pub since: Option<Since>,
@@ -146,13 +161,16 @@ impl System {
             livepatches.push(self.patch_status(patch, logged)?);
         }
         let functions = functions(&livepatches);
-        if let Some(orders) = livepatches.iter().map(PatchStatus::order).collect::<Option<Vec<_>>>() {
-            let mut ordered: Vec<_> = orders.into_iter().zip(livepatches).collect();
-            ordered.sort_by(|left, right| left.0.total_cmp(&right.0));
-            livepatches = ordered.into_iter().map(|(_, patch)| patch).collect();
-        }
+        let (of_engine, of_kernel) =
+            livepatches.into_iter().partition(|status| status.patch.engine.is_some());
+        let livepatches = [in_order(of_kernel), in_order(of_engine)].concat();
         let trusted_certificates = self.trusted_certificates();
-        Ok(Status { kernel, livepatches, functions, rests, trusted_certificates })
+        let engine = self.engine()?.map(|engine| EngineStatus {
+            interface: engine.interface,
+            models: engine.models,
+            redirects: engine.redirects,
+        });
+        Ok(Status { kernel, engine, livepatches, functions, rests, trusted_certificates })
     }
 
     /// The kernel alone.
@@ -171,7 +189,10 @@ impl System {
     }
 
     fn patch_status(&self, patch: LoadedPatch, logged: Option<f64>) -> Result<PatchStatus, LiveError> {
-        let order = read_if_there(&self.livepatch(&patch.name).join("stack_order"))?;
+        let order = match &patch.engine {
+            None => read_if_there(&self.livepatch(&patch.name).join("stack_order"))?,
+            Some(_) => self.engine_order().get(&patch.name).map(ToString::to_string),
+        };
         let module = self.module(&patch.name);
         let parameter = |name: &str| {
             let text = read_if_there(&module.join("parameters").join(name)).ok().flatten();
@@ -200,7 +221,7 @@ impl System {
     fn rests(&self, patches: &[LoadedPatch]) -> Result<Vec<RestStatus>, LiveError> {
         let mut rests = Vec::new();
         for name in folders_in(&self.path("sys/module"))? {
-            let there = patches.iter().any(|patch| patch.name == name);
+            let there = name == ENGINE || patches.iter().any(|patch| patch.name == name);
             if !there && self.has_livepatch_taint(&name)? {
                 let (references, pinned) = (self.references(&name)?, self.is_pinned(&name)?);
                 rests.push(RestStatus { name, references, pinned });
@@ -222,12 +243,24 @@ impl PatchStatus {
     }
 }
 
+/// Livepatches in their order, where that is known.
+fn in_order(livepatches: Vec<PatchStatus>) -> Vec<PatchStatus> {
+    let Some(orders) = livepatches.iter().map(PatchStatus::order).collect::<Option<Vec<_>>>() else {
+        return livepatches;
+    };
+    let mut ordered: Vec<_> = orders.into_iter().zip(livepatches).collect();
+    ordered.sort_by(|left, right| left.0.total_cmp(&right.0));
+    ordered.into_iter().map(|(_, patch)| patch).collect()
+}
+
 /// The patched functions, with whose code runs: that of the uppermost livepatch which is enabled.
 fn functions(livepatches: &[PatchStatus]) -> Vec<FunctionStatus> {
     let mut patchers: BTreeMap<(&str, &str, u64), Vec<&PatchStatus>> = BTreeMap::new();
     for status in livepatches.iter().filter(|status| status.state != State::Disabled) {
         for object in status.patch.objects.iter().filter(|object| object.patched != Some(false)) {
-            for function in &object.functions {
+            let is_patched =
+                |function: &&PatchedFunction| !matches!(function.state.as_deref(), Some("absent" | "living"));
+            for function in object.functions.iter().filter(is_patched) {
                 let target = (object.name.as_str(), function.name.as_str(), function.position);
                 patchers.entry(target).or_default().push(status);
             }

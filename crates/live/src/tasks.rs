@@ -26,7 +26,7 @@ pub struct Blocker {
     pub command_line: String,
     /// Whether it is a thread of the kernel, which no signal moves.
     pub kernel_thread: bool,
-    /// 0 unpatched, 1 patched (/proc/PID/patch_state).
+    /// 0 unpatched, 1 patched (/proc/PID/patch_state; of the consistency engine, what it is to leave).
     pub patch_state: i32,
     /// What it does in the kernel, innermost first; empty if it runs or the right to see it is missing.
     pub stack: Vec<String>,
@@ -57,6 +57,27 @@ fn way_out(kernel_thread: bool, task_state: Option<char>, in_patched: bool) -> &
             "a signal moves it: the kernel sends one by itself after 15 s; `kmend signal --stop-cont` stops and continues it"
         }
     }
+}
+
+/// What frees a task for which the consistency engine waits: a model that switches threads wakes sleepers, one that
+/// stops the machine does not (engine/tasks.c, engine/stop.c).
+fn engine_way_out(kernel_thread: bool, task_state: Option<char>) -> &'static str {
+    match (kernel_thread, task_state) {
+        (true, _) => "it must leave that function, by getting what it waits for",
+        (false, Some('T' | 't')) => "it is stopped: continue it with SIGCONT, or end its debugger",
+        (false, Some('D')) => "no signal wakes it: it must get what it waits for, such as a device or a lock",
+        (false, _) => {
+            "it must leave that function: models that switch threads, such as hybrid, wake it by themselves; with others, wake it"
+        }
+    }
+}
+
+/// A line of the engine's: PID, command (which may have spaces), and the function, or something in parentheses.
+fn parse_blocker(line: &str) -> Option<(u32, &str, &str)> {
+    let (pid, rest) = line.split_once(' ')?;
+    let at = if rest.ends_with(')') { rest.rfind(" (") } else { rest.rfind(' ') }?;
+    let (comm, why) = rest.split_at(at);
+    Some((pid.parse().ok()?, comm, why.trim_start()))
 }
 
 impl fmt::Display for Blocker {
@@ -104,6 +125,9 @@ impl System {
         if !patch.transition {
             return Ok(Vec::new());
         }
+        if patch.engine.is_some() {
+            return self.blocking_engine(&patch);
+        }
         let mut blockers = Vec::new();
         self.each_in_old_state(patch.enabled, &mut |process, task, ids, patch_state| {
             blockers.push(read_blocker(process, task, ids, patch_state, &patch));
@@ -114,9 +138,36 @@ impl System {
     /// How many tasks hold the transition of a livepatch.
     pub(crate) fn count_blocking(&self, name: &str) -> Result<usize, LiveError> {
         let Some(patch) = self.patch(name)?.filter(|patch| patch.transition) else { return Ok(0) };
+        if patch.engine.is_some() {
+            let found = self.engine_patch(name)?;
+            return Ok(found.map_or(0, |patch| patch.blocking.len()));
+        }
         let mut count = 0;
         self.each_in_old_state(patch.enabled, &mut |_, _, _, _| count += 1)?;
         Ok(count)
+    }
+
+    /// The tasks that the engine names: the first of those that hold its transition.
+    fn blocking_engine(&self, patch: &LoadedPatch) -> Result<Vec<Blocker>, LiveError> {
+        let lines = self.engine_patch(&patch.name)?.map(|patch| patch.blocking).unwrap_or_default();
+        let blocker = |line: &String| {
+            let (tid, comm, why) = parse_blocker(line)?;
+            let task = self.path(&format!("proc/{tid}"));
+            let status = read(&task.join("status")).unwrap_or_default();
+            let group = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+            let pid = group.and_then(|text| text.trim().parse().ok()).unwrap_or(tid);
+            let process = self.path(&format!("proc/{pid}"));
+            let mut blocker = read_blocker(&process, &task, (pid, tid), i32::from(!patch.enabled), patch);
+            if blocker.comm.is_empty() {
+                comm.clone_into(&mut blocker.comm);
+            }
+            if !why.starts_with('(') {
+                blocker.patched_function_on_stack = Some(why.to_owned());
+            }
+            blocker.way_out = engine_way_out(blocker.kernel_thread, blocker.task_state);
+            Some(blocker)
+        };
+        Ok(lines.iter().filter_map(blocker).collect())
     }
 
     /// Visits every task that has yet to leave its state: the process's folder, the task's, their numbers, the state.
@@ -274,6 +325,34 @@ mod tests {
         fake.patch("livepatch_x", true, false);
         assert_eq!(fake.system().blocking("livepatch_x").unwrap(), []);
         assert!(matches!(fake.system().blocking("other"), Err(LiveError::NotLoaded(_))));
+    }
+
+    #[test]
+    fn the_engines_lines_are_taken_apart() {
+        assert_eq!(parse_blocker("17 cat do_it"), Some((17, "cat", "do_it")));
+        let spaced = parse_blocker("18 Web (a) b (has not left the kernel)");
+        assert_eq!(spaced, Some((18, "Web (a) b", "(has not left the kernel)")));
+        for bad in ["", "17", "x cat do_it", "17 cat", "17 )"] {
+            assert_eq!(parse_blocker(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_tasks_that_the_engine_names_are_shown_with_what_they_do() {
+        let fake = Fake::new();
+        fake.engine_patch("fix", true, true);
+        fake.write("sys/kernel/kmend/fix/blocking", "84 cat do_it\n99 gone (unreliable stack)\n");
+        fake.write("proc/84/status", "Name:\tcat\nTgid:\t83\n");
+        fake.write("proc/84/stat", "84 (cat) S 2 0 0 0 -1 0 0 0\n");
+        fake.write("proc/84/comm", "cat\n");
+        fake.write("proc/83/cmdline", "cat\0/proc/slow\0");
+        let blockers = fake.system().blocking("fix").unwrap();
+        assert_eq!((blockers[0].pid, blockers[0].tid), (83, 84));
+        assert_eq!(blockers[0].to_string(), "task 84 (cat) is in do_it");
+        assert_eq!(blockers[0].command_line, "cat /proc/slow");
+        assert!(blockers[0].way_out.contains("wake it by themselves"));
+        assert_eq!((blockers[1].comm.as_str(), blockers[1].patch_state), ("gone", 0));
+        assert_eq!(fake.system().count_blocking("fix").unwrap(), 2);
     }
 
     #[test]

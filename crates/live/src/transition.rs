@@ -1,7 +1,9 @@
 //! Waiting for a transition, and turning it around.
 
 use crate::error::LiveError;
+use crate::kernel_log::KernelLog;
 use crate::patches::State;
+use crate::switch::engine_refused;
 use crate::system::{LOOK, System};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -122,17 +124,27 @@ impl System {
 
     /// Enables or disables a livepatch, or turns its transition around.
     pub(crate) fn write_enabled(&self, name: &str, enabled: bool) -> Result<(), LiveError> {
-        let path = self.livepatch(name).join("enabled");
-        match write_value(&path, if enabled { b"1" } else { b"0" }) {
-            Ok(()) => Ok(()),
-            Err(error) if error.raw_os_error() == Some(Errno::BUSY.raw_os_error()) => {
-                let other = self.in_transition()?;
-                let other = other.map_or_else(|| "another livepatch".to_owned(), |patch| patch.name);
-                Err(LiveError::TransitionBusy { name: name.to_owned(), other })
+        let engine = self.engine_patch(name)?.is_some();
+        let folder = if engine { self.engine_folder(name) } else { self.livepatch(name) };
+        let path = folder.join("enabled");
+        let log = KernelLog::from_now(&self.path("dev/kmsg"));
+        let Err(error) = write_value(&path, if enabled { b"1" } else { b"0" }) else { return Ok(()) };
+        let busy = error.raw_os_error() == Some(Errno::BUSY.raw_os_error());
+        let other = self.busy_with(engine)?;
+        match other {
+            Some(other) if busy => {
+                Err(LiveError::TransitionBusy { name: name.to_owned(), other: other.name })
+            }
+            // Without the engine, there is nothing else that the kernel says so for.
+            None if busy && !engine => {
+                Err(LiveError::TransitionBusy { name: name.to_owned(), other: "another livepatch".into() })
             }
             // Someone else was faster: the kernel says EINVAL for the value that is there already.
-            Err(_) if self.patch(name)?.map_or(!enabled, |patch| patch.enabled == enabled) => Ok(()),
-            Err(error) => Err(LiveError::at(&path, error)),
+            _ if self.patch(name)?.map_or(!enabled, |patch| patch.enabled == enabled) => Ok(()),
+            _ if engine && error.kind() != io::ErrorKind::PermissionDenied => {
+                Err(engine_refused(name, enabled, error, &log))
+            }
+            _ => Err(LiveError::at(&path, error)),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Disabling a livepatch and unloading its module.
 
+use crate::engine::MODULE as ENGINE;
 use crate::error::LiveError;
+use crate::switch::Switch;
 use crate::system::{System, check_name, read_if_there};
 use crate::transition::{Wait, Watch};
 use rustix::io::Errno;
@@ -25,11 +27,17 @@ pub enum Rest {
 impl System {
     /// Disables a livepatch, waits until no task runs it, and unloads its module if it can be. A livepatch that is
     /// still being enabled is turned back; one that was disabled before is unloaded.
-    pub fn unload(&self, name: &str, timeout: Duration, watch: &mut Watch<'_>) -> Result<Rest, LiveError> {
+    pub fn unload(
+        &self,
+        name: &str,
+        switch: &Switch,
+        timeout: Duration,
+        watch: &mut Watch<'_>,
+    ) -> Result<Rest, LiveError> {
         check_name(name)?;
         let start = Instant::now();
         if self.patch(name)?.is_some() {
-            self.disable(name, timeout, watch)?;
+            self.disable(name, switch, timeout, watch)?;
         } else {
             self.check_rest(name)?;
         }
@@ -46,10 +54,17 @@ impl System {
     }
 
     /// Disables a livepatch and waits until no task runs it. Its module stays.
-    pub fn disable(&self, name: &str, timeout: Duration, watch: &mut Watch<'_>) -> Result<(), LiveError> {
+    pub fn disable(
+        &self,
+        name: &str,
+        switch: &Switch,
+        timeout: Duration,
+        watch: &mut Watch<'_>,
+    ) -> Result<(), LiveError> {
         let start = Instant::now();
         let Some(patch) = self.patch(name)? else { return Err(LiveError::NotLoaded(name.to_owned())) };
         if patch.enabled {
+            self.prepare_switch(name, switch)?;
             self.write_enabled(name, false)?;
         }
         match self.await_transition(name, timeout, watch)? {
@@ -74,6 +89,10 @@ impl System {
         let folder = self.module(name);
         if !folder.exists() {
             return Err(LiveError::NotLoaded(name.to_owned()));
+        }
+        if name == ENGINE {
+            let why = "it is the consistency engine: `kmend engine unload` unloads it";
+            return Err(LiveError::NotALivepatch { what: name.to_owned(), why });
         }
         if self.has_livepatch_taint(name)? {
             return Ok(());
@@ -128,7 +147,7 @@ mod tests {
         let fake = Fake::new();
         fake.module("x", 0);
         fake.write("sys/module/x/taint", "OEK\n");
-        fake.system().unload("x", Duration::ZERO, &mut patient).unwrap();
+        fake.system().unload("x", &Switch::default(), Duration::ZERO, &mut patient).unwrap();
         assert_eq!(fake.calls(), ["remove x"]);
     }
 
@@ -138,7 +157,10 @@ mod tests {
         fake.patch("x", true, false);
         fake.module("x", 1);
         fake.write("sys/module/x/parameters/pinned", "Y\n");
-        assert_eq!(fake.system().unload("x", Duration::ZERO, &mut patient).unwrap(), Rest::Module);
+        assert_eq!(
+            fake.system().unload("x", &Switch::default(), Duration::ZERO, &mut patient).unwrap(),
+            Rest::Module
+        );
         assert_eq!(fake.read("sys/kernel/livepatch/x/enabled"), "0\n");
         assert!(fake.calls().is_empty());
     }
@@ -148,7 +170,7 @@ mod tests {
         let fake = Fake::new();
         fake.patch("x", true, false);
         fake.module("x", 0);
-        fake.system().unload("x", Duration::ZERO, &mut patient).unwrap();
+        fake.system().unload("x", &Switch::default(), Duration::ZERO, &mut patient).unwrap();
         assert_eq!(fake.read("sys/kernel/livepatch/x/enabled"), "0\n");
         assert!(!fake.path("sys/module/x").exists());
     }
@@ -156,7 +178,9 @@ mod tests {
     #[test]
     fn what_is_not_there_or_no_livepatch_is_left_alone() {
         let fake = Fake::new();
-        let unload = |name: &str| fake.system().unload(name, Duration::ZERO, &mut patient).unwrap_err();
+        let unload = |name: &str| {
+            fake.system().unload(name, &Switch::default(), Duration::ZERO, &mut patient).unwrap_err()
+        };
         assert!(matches!(unload("x"), LiveError::NotLoaded(_)));
         assert!(matches!(unload("a/b"), LiveError::Name(_)));
         fake.module("ext4", 0);
@@ -169,7 +193,7 @@ mod tests {
         let fake = Fake::new();
         fake.patch("x", false, false);
         fake.module("x", 2);
-        let error = fake.system().unload("x", Duration::ZERO, &mut patient).unwrap_err();
+        let error = fake.system().unload("x", &Switch::default(), Duration::ZERO, &mut patient).unwrap_err();
         assert!(matches!(error, LiveError::ModuleHeld { references: 2, .. }), "{error}");
         assert!(fake.calls().is_empty());
     }
@@ -180,7 +204,7 @@ mod tests {
         fake.patch("x", true, true);
         fake.module("x", 1);
         fake.task(84, 84, "cat", 0, "1\n", "");
-        let error = fake.system().unload("x", Duration::ZERO, &mut patient).unwrap_err();
+        let error = fake.system().unload("x", &Switch::default(), Duration::ZERO, &mut patient).unwrap_err();
         assert!(
             matches!(&error, LiveError::TransitionStalled { blockers, .. } if blockers.len() == 1),
             "{error}"

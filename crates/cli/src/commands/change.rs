@@ -4,7 +4,7 @@ use crate::failure::{End, Failure};
 use crate::output::Output;
 use crate::style::{GREEN, paint};
 use clap::Args;
-use kmend_live::LoadOptions;
+use kmend_live::{LoadOptions, Switch};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -16,6 +16,9 @@ pub(crate) struct Change {
     /// How long to wait for the transition, in seconds
     #[arg(long, value_name = "S", default_value_t = LoadOptions::default().timeout.as_secs())]
     timeout: u64,
+    /// By which model kmend's consistency engine is to switch it, if that does; from now on
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
     /// Make the checks, and change nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -24,6 +27,10 @@ pub(crate) struct Change {
 impl Change {
     pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
+    }
+
+    pub(crate) fn switch(&self) -> Switch {
+        Switch { model: self.model.clone(), redirect: None }
     }
 }
 

@@ -9,14 +9,14 @@ use crate::style::{GREEN, paint};
 use crate::watcher::Watcher;
 use clap::Args;
 use kmend_install::{Event, Recorder};
-use kmend_live::{LiveError, System};
+use kmend_live::{LiveError, Switch, System};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
 /// Enable a livepatch that is being disabled
 ///
 /// Turns its transition around and waits until every task runs it. Once a livepatch is disabled, the kernel cannot enable it
-/// again: load it again then.
+/// again: load it again then. A patch for kmend's consistency engine can be enabled again, by another model if you like.
 ///
 /// Needs root. Exit codes: 0 enabled, 3 it is enabled already, 2 refused, 1 failed or not over in time.
 #[derive(Debug, Args)]
@@ -24,12 +24,15 @@ use std::time::{Duration, Instant};
 pub(crate) struct Enable {
     #[command(flatten)]
     change: Change,
+    /// How the engine is to redirect callers, from now on
+    #[arg(long, value_name = "HOW")]
+    redirect: Option<String>,
 }
 
 /// Disable a livepatch, and leave its module in memory
 ///
-/// Waits until no task runs its code. It cannot be enabled again afterwards; `kmend unload` disables it and removes the module,
-/// too.
+/// Waits until no task runs its code. It cannot be enabled again afterwards, unless it is for kmend's consistency engine; `kmend
+/// unload` disables it and removes the module, too.
 ///
 /// Needs root. Exit codes: 0 disabled, 3 it is not loaded, 1 failed or not over in time.
 #[derive(Debug, Args)]
@@ -40,8 +43,9 @@ pub(crate) struct Disable {
 }
 
 const ENABLE_EXAMPLES: &str = "\
-Example:
-  kmend enable livepatch_fix";
+Examples:
+  kmend enable livepatch_fix
+  kmend enable livepatch_fix --model stop-machine";
 
 const DISABLE_EXAMPLES: &str = "\
 Example:
@@ -62,13 +66,15 @@ impl Enable {
 
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let (system, name) = (System::running(), &self.change.name);
+        let switch = Switch { redirect: self.redirect.clone(), ..self.change.switch() };
         if self.change.dry_run {
             system.can_enable(name)?;
+            system.can_switch(name, &switch)?;
             return would("enable", name, output);
         }
         let mut watcher = Watcher::new("enable")?;
         let enabled = Recorder::new(&system).record(Event::Enable, name, |system| {
-            system.enable(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))
+            system.enable(name, &switch, self.change.timeout(), &mut |waiting| watcher.look(waiting))
         })?;
         drop(watcher);
         journal::changed("enable", name, "enabled");
@@ -89,12 +95,15 @@ impl Disable {
             if system.patch(name)?.is_none() {
                 return Err(LiveError::NotLoaded(name.clone()).into());
             }
+            system.can_switch(name, &self.change.switch())?;
             return would("disable", name, output);
         }
         let start = Instant::now();
         let mut watcher = Watcher::new("disable")?;
         Recorder::new(&system).record(Event::Disable, name, |system| {
-            system.disable(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))
+            system.disable(name, &self.change.switch(), self.change.timeout(), &mut |waiting| {
+                watcher.look(waiting)
+            })
         })?;
         drop(watcher);
         journal::changed("disable", name, "disabled");

@@ -19,6 +19,8 @@ use kmend_refusal::Code;
 /// livepatch, its module stays in memory until the next boot, and so do all that it replaces: the kernel cannot know when
 /// they leave it. Look at `kmend blocking` first; to reverse the transition (`kmend unload` or `kmend enable`) is safe.
 ///
+/// kmend's consistency engine takes no task for moved that is not: its transitions cannot be forced.
+///
 /// Needs root, and --yes or an answer on a terminal. Exit codes: 0 it is over, 3 no transition is under way, 2 refused,
 /// 1 failed.
 #[derive(Debug, Args)]
@@ -48,6 +50,7 @@ impl Force {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
         let patch = system.require_transition(self.name.as_deref())?;
+        system.can_force(&patch.name)?;
         if self.dry_run {
             return would("force", &patch.name, output);
         }

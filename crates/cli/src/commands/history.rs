@@ -86,6 +86,9 @@ fn add(text: &mut String, record: &Record) {
     for parameter in &record.parameters {
         let _ = write!(text, " {parameter}");
     }
+    if let Some(model) = &record.model {
+        let _ = write!(text, " by model {model}");
+    }
     for code in &record.despite {
         let _ = write!(text, " despite {code}");
     }

@@ -4,15 +4,17 @@ use crate::failure::{End, Failure};
 use crate::output::Output;
 use crate::style::{BOLD, DIM, GREEN, YELLOW, paint};
 use clap::Args;
+use kmend_explain::visible;
 use kmend_install::{Overview, Place, Store};
-use kmend_live::{LoadedPatch, PatchedObject, State, System};
+use kmend_live::{LoadedPatch, PatchedObject, State, Switching, System};
 use serde::Serialize;
 use std::fmt::Write;
 
 /// List the livepatches of the running kernel
 ///
 /// Shows every livepatch that is loaded, whoever built it: its state, and the functions that it replaces by object. An
-/// object that is not loaded (a module) is patched when it is. Then what is installed, and whether it is loaded at boot.
+/// object that is not loaded (a module) is patched when it is. Patches of kmend's consistency engine are among them, with their
+/// model. Then what is installed, and whether it is loaded at boot.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct List {}
@@ -49,12 +51,18 @@ fn text(patches: &[LoadedPatch]) -> String {
     for patch in patches {
         let state = state(patch.state());
         let replaces = if patch.replace == Some(true) { ", replaces those before it" } else { "" };
-        let _ = writeln!(text, "{} {state}{replaces}", paint(BOLD, &patch.name));
+        let engine = patch.engine.as_ref().map(engine).unwrap_or_default();
+        let _ = writeln!(text, "{} {state}{replaces}{engine}", paint(BOLD, &patch.name));
         for object in &patch.objects {
             add_object(&mut text, object);
         }
     }
     text
+}
+
+/// That the consistency engine switches a livepatch, and how.
+pub(super) fn engine(switching: &Switching) -> String {
+    format!(", by kmend's engine ({}, {})", visible(&switching.model), visible(&switching.redirect))
 }
 
 /// What is installed, by kernel; empty if nothing is.
@@ -110,6 +118,7 @@ fn add_object(text: &mut String, object: &PatchedObject) {
     for function in &object.functions {
         let position =
             if function.position > 1 { format!(" (position {})", function.position) } else { String::new() };
-        let _ = writeln!(text, "    {}{position}", function.name);
+        let state = function.state.as_ref().map(|state| format!(" {}", visible(state))).unwrap_or_default();
+        let _ = writeln!(text, "    {}{position}{state}", visible(&function.name));
     }
 }

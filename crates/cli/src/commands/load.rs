@@ -7,7 +7,9 @@ use crate::style::{self, DIM, GREEN, YELLOW, paint};
 use crate::watcher::Watcher;
 use clap::Args;
 use kmend_install::{Recorder, Store};
-use kmend_live::{Candidate, Late, LiveError, LoadOptions, Loaded, OVERRIDABLE, Parameter, State, System};
+use kmend_live::{
+    Candidate, Late, LiveError, LoadOptions, Loaded, OVERRIDABLE, Parameter, State, Switch, System,
+};
 use kmend_refusal::{Code, Coded};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,10 @@ use std::time::Duration;
 /// What stands after `--` are parameters of the module, as insmod and modprobe take them. The kernel would ignore one that
 /// the module does not have; kmend refuses it.
 ///
+/// Patches that were built with `kmend build --engine` are loaded into kmend's consistency engine, which must be loaded
+/// (`kmend engine load`) and offers more models than the kernel: --model and --redirect choose, else the patch does. What they
+/// are for is told by the modules themselves; --engine makes sure of it.
+///
 /// Livepatches of other tools are loaded as well: what kmend cannot read in them (a build id, a patch table that is made at run
 /// time) it does not check. A check that you know better than can be overridden with --despite and its code.
 ///
@@ -44,6 +50,8 @@ pub(crate) struct Load {
     modules: Vec<PathBuf>,
     #[command(flatten)]
     how: How,
+    #[command(flatten)]
+    engine: ForEngine,
     /// Parameters for the module, if it is one
     #[arg(value_name = "PARAMETER[=VALUE]", last = true)]
     parameters: Vec<Parameter>,
@@ -63,6 +71,22 @@ pub(crate) struct Replace {
     module: PathBuf,
     #[command(flatten)]
     how: How,
+    #[command(flatten)]
+    engine: ForEngine,
+}
+
+/// How kmend's consistency engine is to switch what is loaded.
+#[derive(Debug, Args)]
+struct ForEngine {
+    /// Refuse modules that are not for kmend's consistency engine
+    #[arg(long)]
+    engine: bool,
+    /// The consistency model, for modules that are
+    #[arg(long, value_name = "MODEL")]
+    model: Option<String>,
+    /// How callers are redirected, for modules that are
+    #[arg(long, value_name = "HOW")]
+    redirect: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -73,7 +97,7 @@ struct How {
     /// Wait this many seconds, and then leave the transition to the kernel; with 0 do not wait, and count it as loaded
     #[arg(long, value_name = "S", conflicts_with = "timeout")]
     wait: Option<u64>,
-    /// Override the refusal with this code: KM0703, KM0710, KM0711, KM0712 or KM0713 (may be given more than once)
+    /// Override the refusal with this code: KM0703, KM0710, KM0711, KM0712, KM0713 or KM0810 (may be given more than once)
     #[arg(long, value_name = "CODE", value_parser = overridable)]
     despite: Vec<Code>,
     /// Make all the checks, and load nothing
@@ -86,6 +110,7 @@ Examples:
   kmend load livepatch-fix.ko
   kmend load livepatch-first.ko livepatch-second.ko --timeout 300
   kmend load livepatch-fix.ko --dry-run
+  kmend load livepatch-fix.ko --engine --model stop-machine
   kmend load livepatch-theirs.ko -- debug=1 name=\"two words\"
   kmend load livepatch_fix";
 
@@ -138,6 +163,7 @@ impl Load {
             let subject = candidate.path.display().to_string();
             candidate.give(&self.parameters).map_err(|errors| Failure::all(&subject, &errors))?;
         }
+        self.engine.apply(&system, &mut candidates)?;
         load(&system, &candidates, already_loaded, &self.how, output)
     }
 }
@@ -150,8 +176,9 @@ impl Replace {
 
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
-        let (candidates, already_loaded) =
+        let (mut candidates, already_loaded) =
             check(&system, std::slice::from_ref(&self.module), &self.how.despite)?;
+        self.engine.apply(&system, &mut candidates)?;
         for candidate in &candidates {
             candidate.require_replace()?;
         }
@@ -232,6 +259,24 @@ fn load(
     Ok(if nothing { End::Nothing } else { End::Done })
 }
 
+impl ForEngine {
+    /// Gives each what it is to be switched by, if it can be.
+    fn apply(&self, system: &System, candidates: &mut [Candidate]) -> Result<(), Failure> {
+        let switch = Switch { model: self.model.clone(), redirect: self.redirect.clone() };
+        for candidate in candidates {
+            let mut errors = system.check_switch(&candidate.module, &switch);
+            if self.engine && candidate.module.engine.is_none() && errors.is_empty() {
+                errors.push(LiveError::NotForEngine(candidate.module.name.clone()));
+            }
+            if !errors.is_empty() {
+                return Err(Failure::all(&candidate.path.display().to_string(), &errors));
+            }
+            candidate.switch = switch.clone();
+        }
+        Ok(())
+    }
+}
+
 impl How {
     fn options(&self) -> LoadOptions {
         let (timeout, late) = match self.wait {
@@ -262,6 +307,7 @@ fn done(loaded: &Loaded, candidate: &Candidate) -> String {
     if loaded.state == State::Enabling {
         words.push("its transition goes on".into());
     }
+    words.extend(loaded.engine.iter().map(|engine| format!("by the consistency engine, {}", engine.model)));
     words.extend(candidate.parameters.iter().map(|parameter| format!("with {parameter}")));
     words.extend(candidate.despite.iter().map(|error| format!("despite {}", error.code())));
     words.join(", ")
@@ -278,7 +324,8 @@ fn text(loads: &Loads) -> String {
             State::Enabling => ", its transition goes on in the kernel".to_owned(),
             _ => format!(" in {:.2} s", loaded.time.as_secs_f64()),
         };
-        format!("{} {}{with}{how}{by}\n", paint(GREEN, "loaded"), loaded.name)
+        let engine = loaded.engine.as_ref().map(super::list::engine).unwrap_or_default();
+        format!("{} {}{with}{engine}{how}{by}\n", paint(GREEN, "loaded"), loaded.name)
     });
     let despite =
         loads.despite.iter().map(|it| format!("{} {}: {}\n", paint(YELLOW, "despite"), it.code, it.why));

@@ -17,6 +17,8 @@ use serde::Serialize;
 /// system calls end with EINTR (signal(7), "Interruption of system calls by stop signals"): name only processes that bear
 /// it.
 ///
+/// kmend's consistency engine takes no orders about signals: its models that switch threads wake sleepers by themselves.
+///
 /// Needs root. Exit codes: 0 done, 3 there is nothing to do, 2 refused, 1 failed.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -56,6 +58,7 @@ impl SendSignal {
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
         let livepatch = system.require_transition(self.name.as_deref())?.name;
+        system.can_signal(&livepatch)?;
         let mut signalled =
             Signalled { dry_run: self.dry_run, livepatch, kernel: None, stopped_and_continued: Vec::new() };
         if self.dry_run {

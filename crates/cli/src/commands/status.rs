@@ -8,7 +8,10 @@ use clap::Args;
 use indicatif::HumanDuration;
 use kmend_explain::visible;
 use kmend_install::{Overview, Store};
-use kmend_live::{Effective, FunctionStatus, KernelStatus, LiveError, PatchStatus, Since, Status, System};
+use kmend_live::{
+    Effective, EngineStatus, FunctionStatus, KernelStatus, LiveError, PatchStatus, Since, Status, Switching,
+    System,
+};
 use kmend_refusal::Code;
 use serde::Serialize;
 use std::fmt::Write;
@@ -102,6 +105,7 @@ fn metrics(system: &System, file: &Path, output: &mut Output) -> Result<End, Fai
 
 fn text(status: &Status) -> String {
     let mut text = kernel(&status.kernel, status.trusted_certificates);
+    text.push_str(&status.engine.as_ref().map(engine).unwrap_or_default());
     if status.kernel.livepatch && status.livepatches.is_empty() && status.rests.is_empty() {
         text.push_str("\nno livepatch is loaded\n");
     }
@@ -152,6 +156,13 @@ fn kernel(kernel: &KernelStatus, trusted: Option<usize>) -> String {
     text
 }
 
+/// That the consistency engine is there, and what it has.
+fn engine(engine: &EngineStatus) -> String {
+    let words = |names: &[String]| visible(&names.join(", "));
+    let (models, redirects) = (words(&engine.models), words(&engine.redirects));
+    format!("  {:<12} loaded: models {models}; redirects {redirects}\n", "engine")
+}
+
 /// Whose livepatches kmend loads here.
 fn trusts(certificates: Option<usize>) -> String {
     match certificates {
@@ -180,7 +191,13 @@ fn add_patch(text: &mut String, status: &PatchStatus, functions: &[FunctionStatu
     if status.pinned {
         text.push_str(", stays in memory");
     }
+    if let Some(switching) = &status.patch.engine {
+        text.push_str(&list::engine(switching));
+    }
     text.push('\n');
+    if let Some(switching) = status.patch.engine.as_ref().filter(|switching| switching.switch_ns > 0) {
+        let _ = writeln!(text, "  {:<12} {}", "switched", times(switching));
+    }
     if let Some(since) = status.since {
         let _ = writeln!(text, "  {:<12} {}", "since", ago(since));
     }
@@ -208,9 +225,19 @@ fn add_patch(text: &mut String, status: &PatchStatus, functions: &[FunctionStatu
             } else {
                 String::new()
             };
-            let _ = writeln!(text, "    {}{position}{whose}", function.name);
+            let state =
+                function.state.as_ref().map(|state| format!(" {}", visible(state))).unwrap_or_default();
+            let _ = writeln!(text, "    {}{position}{state}{whose}", visible(&function.name));
         }
     }
+}
+
+/// How long the last transition took, and what it cost.
+pub(super) fn times(switching: &Switching) -> String {
+    let micros = |nanos: u64| nanos.div_ceil(1000);
+    let (took, held) = (micros(switching.switch_ns), micros(switching.pause_ns));
+    let reversed = if switching.error == 0 { "" } else { ", and was reversed" };
+    format!("the last transition took {took} µs, held all CPUs for {held} µs{reversed}")
 }
 
 fn ago(since: Since) -> String {

@@ -17,6 +17,8 @@ use serde::Serialize;
 /// timeout, they are named with what they are doing, and the transition goes on by itself; the same command then ends
 /// the work.
 ///
+/// A patch for kmend's consistency engine is disabled by the model that it has; --model gives it another.
+///
 /// Needs root. Exit codes: 0 unloaded, 3 it is not loaded, 2 refused, 1 failed or not over in time.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -48,12 +50,15 @@ impl Unload {
         let (system, name) = (System::running(), &self.change.name);
         if self.change.dry_run {
             system.can_unload(name)?;
+            system.can_switch(name, &self.change.switch())?;
             return would("unload", name, output);
         }
         let mut watcher = Watcher::new("unload")?;
         let mut recorder = Recorder::new(&system);
         let rest = recorder.record(Event::Unload, name, |system| {
-            system.unload(name, self.change.timeout(), &mut |waiting| watcher.look(waiting))
+            system.unload(name, &self.change.switch(), self.change.timeout(), &mut |waiting| {
+                watcher.look(waiting)
+            })
         })?;
         drop(watcher);
         let done = match rest {

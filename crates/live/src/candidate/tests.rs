@@ -153,7 +153,7 @@ fn a_function_that_a_loaded_livepatch_owns_is_a_conflict_unless_it_is_replaced()
     let mut conflicts = |functions: Vec<PatchedFunction>, replace| {
         module.objects = vec![PatchedObject { name: "vmlinux".into(), functions, callbacks: vec![] }];
         module.replace = Some(replace);
-        no_room(&module, &patches, &owners(&patches))
+        no_room(&module, &patches, &Owners::of(&patches))
     };
     let found = conflicts(vec![function("a", 0), function("b", 1)], false);
     assert_eq!(found.len(), 1);
@@ -171,4 +171,85 @@ fn a_function_that_a_loaded_livepatch_owns_is_a_conflict_unless_it_is_replaced()
         conflicts_in_order(&[module, all, again])[0].to_string(),
         "again would undo what all does to a"
     );
+}
+
+/// A patch for the consistency engine.
+fn for_engine(interface: &str) -> Vec<u8> {
+    let more = format!("depends=kmend_engine\0kmend_engine={interface}\0kmend_model=immediate\0");
+    module_with("fix", RELEASE, true, &more)
+}
+
+fn check_one(fake: &Fake, bytes: &[u8]) -> Result<Candidate, Vec<LiveError>> {
+    let path = fake.file("fix.ko", bytes);
+    fake.system().check(&[path]).remove(0)
+}
+
+#[test]
+fn a_patch_for_the_engine_needs_that_very_engine() {
+    let fake = Fake::new();
+    let error = |fake: &Fake, interface: &str| check_one(fake, &for_engine(interface)).unwrap_err().remove(0);
+    assert!(matches!(error(&fake, "0123"), LiveError::EngineMissing));
+    fake.engine();
+    assert!(matches!(error(&fake, "4567"), LiveError::EngineDiffers { .. }));
+    let candidate = check_one(&fake, &for_engine("0123")).unwrap();
+    assert_eq!(candidate.module.engine.unwrap().model.as_deref(), Some("immediate"));
+    let itself = module_with("kmend_engine", RELEASE, true, "");
+    assert!(
+        matches!(check_one(&fake, &itself), Err(errors) if matches!(errors[0], LiveError::NotALivepatch { .. }))
+    );
+}
+
+#[test]
+fn kernel_and_engine_do_not_patch_the_same_function() {
+    let fake = Fake::new();
+    fake.patch("first", true, false);
+    fake.folder("sys/kernel/livepatch/first/vmlinux/a,2");
+    fake.engine_patch("second", true, false);
+    fake.write("sys/kernel/kmend/second/functions", "vmlinux b patched\n");
+    fake.engine_patch("third", false, false);
+    fake.write("sys/kernel/kmend/third/functions", "vmlinux c living\n");
+    let patches = fake.system().patches().unwrap();
+    let mut module = check_one(&fake, &for_engine("0123")).unwrap().module;
+    let function = |name: &str| PatchedFunction { name: name.into(), position: 0, replacement: name.into() };
+    let functions = ["a", "b", "c"].map(function).to_vec();
+    module.objects = vec![PatchedObject { name: "vmlinux".into(), functions, callbacks: vec![] }];
+    let mut found = |replace, engine: bool| {
+        module.replace = Some(replace);
+        module.engine = module.engine.clone().filter(|_| engine);
+        let errors = no_room(&module, &patches, &Owners::of(&patches));
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let other = "fix is for the consistency engine, and first, which is not, patches a";
+    assert_eq!(found(true, true), [other]);
+    assert_eq!(found(false, true), ["fix would undo what second does to b", other]);
+    assert_eq!(
+        found(true, false),
+        ["fix is for the kernel's own livepatch, and second, which is not, patches b"]
+    );
+}
+
+#[test]
+fn a_switch_is_one_that_the_engine_has_and_the_patch_bears() {
+    let fake = Fake::new();
+    fake.engine();
+    let system = fake.system();
+    let mut module = check_one(&fake, &for_engine("0123")).unwrap().module;
+    let switch =
+        |model: &str, redirect: &str| Switch { model: Some(model.into()), redirect: Some(redirect.into()) };
+    assert!(system.check_switch(&module, &Switch::default()).is_empty());
+    let unknown = system.check_switch(&module, &switch("quick", "jump"));
+    assert_eq!(unknown.len(), 2);
+    assert_eq!(
+        unknown[0].to_string(),
+        "the consistency engine has no model `quick`: it has hybrid, immediate"
+    );
+    module.updates = vec!["vmlinux table".into()];
+    let weak = system.check_switch(&module, &Switch::default());
+    assert!(matches!(weak[..], [LiveError::ModelTooWeak { .. }]));
+    assert!(system.check_switch(&module, &switch("hybrid", "ftrace")).is_empty());
+    module.engine = None;
+    assert!(matches!(
+        system.check_switch(&module, &switch("hybrid", "ftrace"))[..],
+        [LiveError::NotForEngine(_)]
+    ));
 }

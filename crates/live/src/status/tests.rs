@@ -75,3 +75,29 @@ fn what_a_disabled_livepatch_leaves_is_told() {
     let rest = RestStatus { name: "old".into(), references: Some(3), pinned: false };
     assert_eq!(fake.system().status().unwrap().rests, [rest]);
 }
+
+#[test]
+fn patches_of_the_engine_stand_behind_those_of_the_kernel() {
+    let fake = two();
+    for (name, state) in [("engine_b", "covered"), ("engine_a", "patched")] {
+        fake.engine_patch(name, true, false);
+        fake.module(name, 1);
+        fake.write(&format!("sys/kernel/kmend/{name}/functions"), &format!("vmlinux both_too {state}\n"));
+    }
+    fake.write("sys/module/kmend_engine/taint", "OEK\n");
+    let header = "Index Patch State Model Redirect\n";
+    fake.write(
+        "proc/kmend/state",
+        &format!("{header}1 engine_b enabled hybrid ftrace\n2 engine_a enabled hybrid ftrace\n"),
+    );
+    let status = fake.system().status().unwrap();
+    let names: Vec<_> = status.livepatches.iter().map(|status| status.patch.name.as_str()).collect();
+    assert_eq!(names, ["livepatch_a", "livepatch_b", "engine_b", "engine_a"]);
+    assert_eq!(status.livepatches[3].stack_order, Some(2));
+    assert_eq!(owner(&status, "both_too").as_deref(), Some("engine_a"));
+    assert_eq!(status.engine.as_ref().unwrap().models, ["hybrid", "immediate"]);
+    assert!(status.rests.is_empty(), "the engine is no disabled livepatch");
+    let effective = status.effective();
+    assert_eq!(effective.livepatches, ["engine_a"]);
+    assert!(effective.not_in_force.iter().any(|patch| patch.why == "engine_a overrides its both_too"));
+}
