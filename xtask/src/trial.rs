@@ -4,6 +4,7 @@ mod case;
 mod corpus;
 mod debian;
 pub(crate) mod engine;
+mod engine_build;
 mod expectation;
 mod guest;
 mod kallsyms;
@@ -114,6 +115,7 @@ fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &C
     add("same-bytes".into(), Box::new(whole::same_bytes));
     add("signed".into(), Box::new(signed::run));
     add("engine".into(), Box::new(engine::run));
+    add("engine-build".into(), Box::new(engine_build::run));
     if bench.debian.is_some() {
         add("debian/package".into(), with_debian(debian::package));
         add("debian/installed".into(), with_debian(debian::boot::installed));
