@@ -38,7 +38,7 @@ const struct kmend_model kmend_models[] = {
 	{ "hybrid", LEAVE_PATCHED_SET, SWITCH_THREAD },
 	{ "immediate", LEAVE_FUNCTION, SWITCH_FUNCTION },
 	{ "lazy", LEAVE_KERNEL, SWITCH_THREAD },
-	{ "stop-machine", LEAVE_PATCHED_SET, SWITCH_KERNEL },
+	{ "stop-machine", LEAVE_PATCHED_SET, SWITCH_KERNEL, .stops = true },
 	{ }
 };
 

@@ -38,10 +38,15 @@ enum kmend_scope {
 	SWITCH_KERNEL,
 };
 
+/*
+ * @stops:	the switch is made with the machine stopped, and all stacks looked at
+ *		in that stop
+ */
 struct kmend_model {
 	const char *name;
 	enum kmend_leave leave;
 	enum kmend_scope scope;
+	bool stops;
 };
 
 /* Where a function is; the cold part may be empty. */

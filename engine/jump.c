@@ -102,7 +102,9 @@ static bool should_jump(struct kmend_site *site)
 {
 	const struct kmend_func *func = newest(site);
 
-	return func && func->jump && func->new_func && !func->changing;
+	/* A breakpoint says that an untraced function has been left. */
+	return func && func->jump && func->new_func && !func->changing &&
+	       (!site->untraced || site->hooked || site->jumps);
 }
 
 /* The bytes may be changed: they are what they were left as. */

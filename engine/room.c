@@ -166,7 +166,7 @@ static int check_func(const struct kmend_patch *patch,
 int kmend_jump_check_model(const struct kmend_patch *patch,
 			   const struct kmend_site *site)
 {
-	if (!site->untraced || patch->model->scope == SWITCH_KERNEL)
+	if (!site->untraced || patch->model->stops)
 		return 0;
 	pr_err("'%s': %ps can only be switched with the machine stopped\n",
 	       patch->mod->name, site->old_func);
