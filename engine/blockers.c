@@ -5,6 +5,7 @@
  * The first few of the last round, for people. Written and read under
  * kmend_mutex; a stopped machine writes while its initiator holds that.
  */
+#include <linux/string.h>
 #include <linux/sysfs.h>
 
 #include "engine.h"
@@ -17,6 +18,7 @@ void kmend_blockers_clear(void)
 	count = 0;
 }
 
+/* Without a task if it is not known. */
 void kmend_blocked_by(const struct task_struct *task, const char *why)
 {
 	struct kmend_blocker *blocker;
@@ -24,9 +26,8 @@ void kmend_blocked_by(const struct task_struct *task, const char *why)
 	if (count == KMEND_BLOCKERS)
 		return;
 	blocker = &blockers[count++];
-	blocker->pid = task->pid;
-	memcpy(blocker->comm, task->comm, sizeof(blocker->comm));
-	blocker->comm[sizeof(blocker->comm) - 1] = 0;
+	blocker->pid = task ? task->pid : 0;
+	strscpy(blocker->comm, task ? task->comm : "-", sizeof(blocker->comm));
 	blocker->why = why;
 }
 

@@ -11,7 +11,11 @@
  *   thread:   a table of all tasks (sides.c), and rounds (tasks.c) until it
  *             holds nobody who is pending.
  *   kernel:   a table of nobody, and stops of the machine (stop.c) until one
- *             finds that everyone has left.
+ *             finds that everyone has left. Or, where calls are counted, a
+ *             table of all tasks until each has been seen outside, and then
+ *             the count's zero (refcount.c), which says nothing of what the
+ *             patch's functions handed to others: so when such a patch is
+ *             disabled, it drains as well.
  *
  * One transition at a time. It ends by itself, is reversed by who asks for the
  * opposite, or reverses at its timeout.
@@ -38,9 +42,13 @@ const struct kmend_model kmend_models[] = {
 	{ "hybrid", LEAVE_PATCHED_SET, SWITCH_THREAD },
 	{ "immediate", LEAVE_FUNCTION, SWITCH_FUNCTION },
 	{ "lazy", LEAVE_KERNEL, SWITCH_THREAD },
+	{ "refcount", LEAVE_PATCHED_SET, SWITCH_KERNEL, .counts = true },
 	{ "stop-machine", LEAVE_PATCHED_SET, SWITCH_KERNEL, .stops = true },
 	{ }
 };
+
+/* How often a count may be lost. Each time there is room for twice as much. */
+#define ATTEMPTS 3
 
 struct kmend_change kmend_change;
 
@@ -65,11 +73,22 @@ static struct kmend_sides *sides_now(void)
 					 lockdep_is_held(&kmend_mutex));
 }
 
+static bool counts(void)
+{
+	return kmend_change.model->counts && !kmend_change.drain;
+}
+
+/* Nobody is switched before the others. */
+static bool at_once(void)
+{
+	return kmend_change.model->scope == SWITCH_KERNEL &&
+	       !kmend_change.drain;
+}
+
 /* Threads are switched one by one, or looked at one by one. */
 static bool by_thread(void)
 {
-	return kmend_change.drain ||
-	       kmend_change.model->scope == SWITCH_THREAD;
+	return !at_once() || counts();
 }
 
 /* Whether the transition takes this patch out of force as well. */
@@ -174,6 +193,7 @@ static void end_sides(void)
 {
 	struct kmend_sides *sides = sides_now();
 
+	kmend_count_end();
 	kmend_set_publish(NULL);
 	if (!sides)
 		return;
@@ -206,6 +226,29 @@ static struct kmend_sides *full_sides(bool to, const struct kmend_sides *except)
 	}
 }
 
+static int check_count(struct kmend_patch *patch)
+{
+	struct kmend_object *object;
+	int ret = 0;
+
+	kmend_for_each_object(patch, object)
+		if (!ret && object->active)
+			ret = kmend_count_check(object);
+	return ret;
+}
+
+static int begin_count(struct kmend_patch *patch, bool to)
+{
+	struct kmend_patch *other;
+	int ret;
+
+	ret = check_count(patch);
+	list_for_each_entry(other, &kmend_patches, node)
+		if (!ret && kmend_is_replaced(other))
+			ret = check_count(other);
+	return ret ?: kmend_count_begin(to, kmend_change.attempts);
+}
+
 /* Publishes who is on which side, and marks the versions that change. */
 static int begin_sides(struct kmend_patch *patch, bool to)
 {
@@ -221,9 +264,11 @@ static int begin_sides(struct kmend_patch *patch, bool to)
 	if (IS_ERR(sides))
 		return PTR_ERR(sides);
 	kmend_sides_publish(sides);
-	if (!kmend_change.drain)
+	ret = counts() ? begin_count(patch, to) : 0;
+	if (!ret && !kmend_change.drain)
 		part(patch, to);
-	ret = new_set(to);
+	if (!ret)
+		ret = new_set(to);
 	/* Too many were born meanwhile: nobody has been switched yet. */
 	if (!ret && READ_ONCE(sides->full))
 		ret = -EAGAIN;
@@ -334,6 +379,55 @@ static void complete_change(void)
 	kmend_jumps_take();
 }
 
+/*
+ * The count was lost, so everyone is where he was. All begins anew, with room
+ * for more calls at once, or ends there.
+ */
+static void count_again(void)
+{
+	struct kmend_patch *patch = kmend_change.patch;
+	bool to = kmend_change.to;
+
+	unite(patch, !to);
+	end_sides();
+	kmend_change.counted = false;
+	kmend_change.rounds = 0;
+	if (++kmend_change.attempts < ATTEMPTS && !begin_sides(patch, to))
+		return;
+	pr_notice("'%s': too many calls at once, or in an NMI, reversing\n",
+		  patch->mod->name);
+	kmend_change.to = !to;
+	complete_change();
+	patch->error = -ENOBUFS;
+}
+
+/*
+ * One try with a count: first those are looked at who may have been inside
+ * when it began, then there is nothing to do but to wait for zero.
+ */
+static bool advance_count(unsigned int round)
+{
+	struct kmend_patch *patch = kmend_change.patch;
+
+	if (!kmend_change.counted) {
+		if (!kmend_tasks_round(sides_now(), round))
+			return false;
+		kmend_count_all();
+		kmend_change.counted = true;
+		kmend_change.rounds = 0;
+	}
+	if (!kmend_count_is_zero()) {
+		kmend_count_blockers();
+		return false;
+	}
+	if (kmend_change.to && !kmend_change.replaces)
+		return true;
+	unite(patch, kmend_change.to);
+	end_sides();
+	kmend_change.drain = true;
+	return false;
+}
+
 /* One try to come to the end; returns whether it did. */
 static bool advance(void)
 {
@@ -341,7 +435,16 @@ static bool advance(void)
 	unsigned int round = kmend_change.rounds++;
 	bool done;
 
-	if (by_thread())
+	/* To drain may have to be begun again: see advance_count(). */
+	if (!sides_now() && begin_sides(patch, kmend_change.to))
+		return false;
+	if (counts() && kmend_count_is_lost()) {
+		count_again();
+		return !kmend_change.patch;
+	}
+	if (counts())
+		done = advance_count(round);
+	else if (by_thread())
 		done = kmend_tasks_round(sides_now(), round);
 	else
 		done = !kmend_stop_and_switch(sides_now(), &patch->pause_ns);
@@ -473,15 +576,18 @@ int kmend_change_reverse(void)
 	kmend_change.deadline = 0;
 	if (kmend_change.drain) {
 		/* The functions have been switched; what is left is to wait. */
-		if (kmend_change.to)
+		if (kmend_change.to ||
+		    kmend_change.model->scope != SWITCH_FUNCTION)
 			return -EBUSY;
 		switch_functions_back(patch, false);
 		kmend_change.to = true;
 		complete_change();
 		return 0;
 	}
-	if (!by_thread()) {
-		/* Nobody has been switched, so everyone is there already. */
+	if (at_once()) {
+		/* Unless zero was reached just now, nobody has been switched. */
+		if (counts() && !kmend_count_spoil())
+			return -EBUSY;
 		kmend_change.to = !kmend_change.to;
 		complete_change();
 		return 0;

@@ -41,12 +41,14 @@ enum kmend_scope {
 /*
  * @stops:	the switch is made with the machine stopped, and all stacks looked at
  *		in that stop
+ * @counts:	entries and returns are counted
  */
 struct kmend_model {
 	const char *name;
 	enum kmend_leave leave;
 	enum kmend_scope scope;
 	bool stops;
+	bool counts;
 };
 
 /* Where a function is; the cold part may be empty. */
@@ -135,6 +137,8 @@ struct kmend_set {
 	struct kmend_range ranges[];
 };
 
+struct kmend_counter;
+
 /* Who holds a transition up, as seen last. */
 #define KMEND_BLOCKERS 8
 struct kmend_blocker {
@@ -149,6 +153,8 @@ struct kmend_blocker {
  * @to:		true when the patch is being enabled
  * @replaces:	all other patches in force are being replaced by it
  * @drain:	the functions have been switched, and the code is still left
+ * @counted:	those who are counted are all who are inside (refcount.c)
+ * @attempts:	how often a count was lost
  */
 struct kmend_change {
 	struct kmend_patch *patch;
@@ -156,6 +162,8 @@ struct kmend_change {
 	bool to;
 	bool replaces;
 	bool drain;
+	bool counted;
+	unsigned int attempts;
 	unsigned int rounds;
 	unsigned long deadline;
 	u64 start_ns;
@@ -168,6 +176,7 @@ extern struct kmend_change kmend_change;
 extern const struct kmend_model kmend_models[];
 extern struct kmend_sides __rcu *kmend_sides;
 extern struct kmend_set __rcu *kmend_set;
+extern struct kmend_counter __rcu *kmend_counter;
 DECLARE_PER_CPU(bool, kmend_irq_side);
 
 /* core.c */
@@ -260,6 +269,18 @@ void kmend_tasks_exit(void);
 
 /* stop.c */
 int kmend_stop_and_switch(struct kmend_sides *sides, u64 *pause_ns);
+
+/* refcount.c */
+bool kmend_count_call(struct kmend_counter *counter,
+		      struct ftrace_regs *fregs);
+int kmend_count_check(const struct kmend_object *object);
+int kmend_count_begin(bool to, unsigned int attempt);
+void kmend_count_end(void);
+void kmend_count_all(void);
+bool kmend_count_is_zero(void);
+bool kmend_count_is_lost(void);
+bool kmend_count_spoil(void);
+void kmend_count_blockers(void);
 
 /* blockers.c */
 void kmend_blockers_clear(void);

@@ -192,7 +192,8 @@ static int arrive(struct kmend_patch *patch, struct kmend_object *object,
 		  struct module *mod)
 {
 	bool moves = kmend_change.patch == patch;
-	bool changing = moves || kmend_is_replaced(patch);
+	bool changing = (moves && !kmend_change.drain) ||
+			kmend_is_replaced(patch);
 	struct kmend_func *func;
 	int ret;
 
@@ -200,6 +201,8 @@ static int arrive(struct kmend_patch *patch, struct kmend_object *object,
 	if (ret)
 		return ret;
 	ret = kmend_check_probes(object);
+	if (!ret && changing && kmend_change.model->counts)
+		ret = kmend_count_check(object);
 	if (!ret)
 		ret = kmend_sites_get(patch, object);
 	if (ret)

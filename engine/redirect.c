@@ -35,22 +35,38 @@
 
 LIST_HEAD(kmend_sites);
 
+/* Whether the call, of a function that changes, is on the patched side. */
+static notrace bool side_of_call(struct ftrace_regs *fregs)
+{
+	struct kmend_counter *counter = rcu_dereference_raw(kmend_counter);
+
+	return counter ? kmend_count_call(counter, fregs) :
+			 kmend_on_patched_side();
+}
+
 /*
  * The version that this context runs; null for the living function. One that
  * is changing exists on one side only: on the patched side if its patch is
  * enabled or disabled, on the other if another patch replaces it.
  */
-static notrace struct kmend_func *pick(struct kmend_site *site)
+static notrace struct kmend_func *pick(struct kmend_site *site,
+				       struct ftrace_regs *fregs)
 {
 	struct kmend_func *func;
+	bool known = false, side = false;
 
 	list_for_each_entry_rcu(func, &site->versions, stack, true) {
 		/*
 		 * A version is marked after the sides are published (see
 		 * kmend_mark()), and read here in the other order.
 		 */
-		if (likely(!smp_load_acquire(&func->changing)) ||
-		    func->side == kmend_on_patched_side())
+		if (likely(!smp_load_acquire(&func->changing)))
+			return func;
+		/* Where calls are counted, to ask is to enter. */
+		if (!known)
+			side = side_of_call(fregs);
+		known = true;
+		if (func->side == side)
 			return func;
 	}
 	return NULL;
@@ -67,7 +83,7 @@ static notrace void redirect(unsigned long ip, unsigned long parent_ip,
 	bit = ftrace_test_recursion_trylock(ip, parent_ip);
 	if (WARN_ON_ONCE(bit < 0))
 		return;
-	func = pick(site);
+	func = pick(site, fregs);
 	if (func && func->new_func)
 		set_ip(fregs, (unsigned long)func->new_func);
 	ftrace_test_recursion_unlock(bit);

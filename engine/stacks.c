@@ -17,6 +17,14 @@
  * function's call of ftrace. Nothing else leaves that there, so it belongs to
  * every set.
  *
+ * Where a return is hooked, by a kretprobe, by the function graph tracer or by
+ * refcount.c, the kernel's unwinder finds the way behind in the task's own
+ * lists. Two things it cannot be asked. Linux 6.1 does not read the list of a
+ * task that waits for a CPU, and warns if one asks (rethook_find_ret_addr();
+ * 6.12 just says that the stack is not reliable). And if the tracer's hook was
+ * put in below another, 6.1 takes the tracer's for the end of the stack. So
+ * the one is not asked, and the other is not believed.
+ *
  * Invariants:
  * - A set is replaced as a whole under kmend_mutex and read under RCU.
  * - Who asks has preemption off, and the task cannot run meanwhile: it is
@@ -41,6 +49,9 @@ struct kmend_set __rcu *kmend_set;
 /* The last functions of the kernel on the ways to user space. */
 static struct kmend_range ways_out[2];
 
+/* The function graph tracer's hook. */
+static struct kmend_range tracer;
+
 static const char *held_by(const struct kmend_set *set, unsigned long address)
 {
 	const struct kmend_range *range = set->ranges;
@@ -61,11 +72,17 @@ int kmend_stack_check(struct task_struct *task, const char **why)
 	const struct kmend_set *set;
 	int depth, i;
 
-	depth = stack_trace_save_tsk_reliable(task, trace, DEEPEST);
-	if (depth < 0) {
-		*why = "(unreliable stack)";
+	*why = "(unreliable stack)";
+	if (task != current && task_is_running(task) &&
+	    READ_ONCE(task->rethooks.first))
 		return -EINVAL;
-	}
+	depth = stack_trace_save_tsk_reliable(task, trace, DEEPEST);
+	if (depth < 0)
+		return -EINVAL;
+	/* The last is where the walk ended. */
+	if (depth && trace[depth - 1] >= tracer.start &&
+	    trace[depth - 1] <= tracer.end)
+		return -EINVAL;
 	set = rcu_dereference_sched(kmend_set);
 	if (!set)
 		return 0;
@@ -265,6 +282,9 @@ int kmend_stacks_init(void)
 			 "syscall_exit_to_user_mode");
 	if (ret)
 		return ret;
-	return fill_range(&ways_out[1], irqentry_exit_to_user_mode,
-			  "irqentry_exit_to_user_mode");
+	ret = fill_range(&ways_out[1], irqentry_exit_to_user_mode,
+			 "irqentry_exit_to_user_mode");
+	if (ret)
+		return ret;
+	return fill_range(&tracer, return_to_handler, "return_to_handler");
 }

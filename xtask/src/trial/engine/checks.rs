@@ -52,8 +52,8 @@ pub(super) const CHECKS: &[Check] = &[
     // 1: a leaf. Every model converges, both ways, and again.
     check(
         "a leaf under every model",
-        "for m in immediate stop-machine hybrid lazy; do turn kmend_leaf2 $m 1; call leaf; enabled kmend_leaf2; turn kmend_leaf2 $m 0; call leaf; done",
-        "2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1",
+        "for m in immediate stop-machine hybrid lazy refcount; do turn kmend_leaf2 $m 1; call leaf; enabled kmend_leaf2; turn kmend_leaf2 $m 0; call leaf; done",
+        "2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1",
     ),
     check(
         "vmlinux",
@@ -63,21 +63,24 @@ pub(super) const CHECKS: &[Check] = &[
     // 2: caller and callee change an argument's meaning, and the caller sleeps between two calls.
     check("a pair: immediate breaks", "busy pair 4 kmend_pair2 immediate 0 | grep -c 100010", "1"),
     check("a pair: stop-machine holds", "busy pair 1 kmend_pair2 stop-machine 0.1", "100100"),
+    check("a pair: refcount holds", "busy pair 1 kmend_pair2 refcount 0.1", "100100"),
     check("a pair: hybrid holds", "busy pair 4 kmend_pair2 hybrid 0", "100100"),
     check("a pair: lazy holds", "busy pair 4 kmend_pair2 lazy 0", "100100"),
     // 3: a caller that is not patched carries a value from one to the other.
     check("a carried value: immediate breaks", "busy carry 4 kmend_carry2 immediate 0", "0 1"),
     check("a carried value: stop-machine breaks", "busy carry 4 kmend_carry2 stop-machine 0", "0 1"),
+    check("a carried value: refcount breaks", "busy carry 4 kmend_carry2 refcount 0", "0 1"),
     check("a carried value: hybrid breaks", "busy carry 4 kmend_carry2 hybrid 0", "0 1"),
     check("a carried value: lazy holds", "busy carry 4 kmend_carry2 lazy 0", "1"),
     // 8: a task asleep for ever in the function.
     check(
         "a sleeper: all but immediate name it and reverse",
         "call tire; cat $T/sleep > /tmp/slept & sleep 0.3; echo 3000 > $S/kmend_sleep2/timeout_ms
-         for m in stop-machine hybrid lazy; do begin kmend_sleep2 $m 1; sleep 1; enabled kmend_sleep2
+         for m in stop-machine refcount hybrid lazy; do begin kmend_sleep2 $m 1; sleep 1; enabled kmend_sleep2
          cut -d' ' -f2- < $S/kmend_sleep2/blocking; late kmend_sleep2; enabled kmend_sleep2; call leaf; done
          call wake; wait; cat /tmp/slept",
         "1\nkmend_sleep2 1 1 0\ncat kt_sleep\nkmend_sleep2 0 0 -110\n1\nkmend_sleep2 1 1 0\ncat kt_sleep\nkmend_sleep2 0 0 -110\n1
+         kmend_sleep2 1 1 0\ncat kt_sleep\nkmend_sleep2 0 0 -110\n1
          kmend_sleep2 1 1 0\ncat (has not left the kernel)\nkmend_sleep2 0 0 -110\n1\n1\n1",
     ),
     check(
@@ -94,17 +97,17 @@ pub(super) const CHECKS: &[Check] = &[
     // 9, 10: a kernel thread that loops around the function, and soft interrupts.
     check(
         "a kernel thread and interrupts",
-        "for m in stop-machine hybrid lazy; do turn kmend_thread2 $m 1; sleep 0.2; call step tick; turn kmend_thread2 $m 0; sleep 0.2; call step tick; done",
-        "2 2\n1 1\n2 2\n1 1\n2 2\n1 1",
+        "for m in stop-machine refcount hybrid lazy; do turn kmend_thread2 $m 1; sleep 0.2; call step tick; turn kmend_thread2 $m 0; sleep 0.2; call step tick; done",
+        "2 2\n1 1\n2 2\n1 1\n2 2\n1 1\n2 2\n1 1",
     ),
     // 13: reverse, and the module of the target comes and goes.
     check(
         "a transition is reversed",
         "call tire; cat $T/sleep > /tmp/slept & sleep 0.3; echo 0 > $S/kmend_sleep2/timeout_ms
-         for m in stop-machine hybrid lazy; do begin kmend_sleep2 $m 1; sleep 0.2; enabled kmend_sleep2; echo 0 > $S/kmend_sleep2/enabled
+         for m in stop-machine refcount hybrid lazy; do begin kmend_sleep2 $m 1; sleep 0.2; enabled kmend_sleep2; echo 0 > $S/kmend_sleep2/enabled
          late kmend_sleep2; enabled kmend_sleep2; call leaf; done
          turn kmend_leaf2 hybrid 1; call leaf; turn kmend_leaf2 hybrid 0; call wake; wait; cat /tmp/slept",
-        "1\nkmend_sleep2 1 1 0\nkmend_sleep2 0 0 0\n1\nkmend_sleep2 1 1 0\nkmend_sleep2 0 0 0\n1\nkmend_sleep2 1 1 0\nkmend_sleep2 0 0 0\n1\n2\n1\n1",
+        "1\nkmend_sleep2 1 1 0\nkmend_sleep2 0 0 0\n1\nkmend_sleep2 1 1 0\nkmend_sleep2 0 0 0\n1\nkmend_sleep2 1 1 0\nkmend_sleep2 0 0 0\n1\nkmend_sleep2 1 1 0\nkmend_sleep2 0 0 0\n1\n2\n1\n1",
     ),
     check(
         "the target's module goes and comes",
@@ -122,9 +125,10 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check(
         "one patch replaces all others",
-        "for m in hybrid stop-machine lazy immediate; do turn kmend_leaf2 hybrid 1; turn kmend_thread2 hybrid 1; turn kmend_leaf3 hybrid 1; turn kmend_replace4 $m 1; sleep 0.2
+        "for m in hybrid stop-machine refcount lazy immediate; do turn kmend_leaf2 hybrid 1; turn kmend_thread2 hybrid 1; turn kmend_leaf3 hybrid 1; turn kmend_replace4 $m 1; sleep 0.2
          call leaf step tick; enabled kmend_leaf2; enabled kmend_leaf3; enabled kmend_thread2; turn kmend_replace4 $m 0; call leaf; done",
         "4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1\n4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1
+         4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1
          4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1\n4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1",
     ),
     check(
@@ -151,8 +155,8 @@ pub(super) const CHECKS: &[Check] = &[
     check(
         "forks and a hog",
         "rm -f /tmp/stop; (while [ ! -e /tmp/stop ]; do :; done) & (while [ ! -e /tmp/stop ]; do sh -c :; done) &
-         for m in hybrid lazy stop-machine immediate; do turn kmend_pair2 $m 1; call pair; turn kmend_pair2 $m 0; call pair; done; touch /tmp/stop; wait",
-        "100100\n100100\n100100\n100100\n100100\n100100\n100100\n100100",
+         for m in hybrid lazy stop-machine refcount immediate; do turn kmend_pair2 $m 1; call pair; turn kmend_pair2 $m 0; call pair; done; touch /tmp/stop; wait",
+        "100100\n100100\n100100\n100100\n100100\n100100\n100100\n100100\n100100\n100100",
     ),
     check(
         "times",
