@@ -15,7 +15,9 @@
  *             table of all tasks until each has been seen outside, and then
  *             the count's zero (refcount.c), which says nothing of what the
  *             patch's functions handed to others: so when such a patch is
- *             disabled, it drains as well.
+ *             disabled, it drains as well. Or, where the kernel must be left,
+ *             a table of all tasks until all are parked at its edge (tasks.c),
+ *             and then a stop.
  *
  * One transition at a time. It ends by itself, is reversed by who asks for the
  * opposite, or reverses at its timeout.
@@ -31,8 +33,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/slab.h>
-#include <linux/timekeeping.h>
+#include <linux/ktime.h>
 #include <linux/workqueue.h>
 
 #include "engine.h"
@@ -42,10 +43,14 @@ const struct kmend_model kmend_models[] = {
 	{ "hybrid", LEAVE_PATCHED_SET, SWITCH_THREAD },
 	{ "immediate", LEAVE_FUNCTION, SWITCH_FUNCTION },
 	{ "lazy", LEAVE_KERNEL, SWITCH_THREAD },
+	{ "quiesce", LEAVE_KERNEL, SWITCH_KERNEL, .stops = true },
 	{ "refcount", LEAVE_PATCHED_SET, SWITCH_KERNEL, .counts = true },
 	{ "stop-machine", LEAVE_PATCHED_SET, SWITCH_KERNEL, .stops = true },
 	{ }
 };
+
+/* For how long user space stands still at most, unless the patch says. */
+#define PARKED_MS 5000
 
 /* How often a count may be lost. Each time there is room for twice as much. */
 #define ATTEMPTS 3
@@ -66,226 +71,11 @@ const struct kmend_model *kmend_model_named(const char *name)
 	return NULL;
 }
 
-/* The table in force; kmend_mutex is held. */
-static struct kmend_sides *sides_now(void)
-{
-	return rcu_dereference_protected(kmend_sides,
-					 lockdep_is_held(&kmend_mutex));
-}
-
-static bool counts(void)
-{
-	return kmend_change.model->counts && !kmend_change.drain;
-}
-
-/* Nobody is switched before the others. */
-static bool at_once(void)
-{
-	return kmend_change.model->scope == SWITCH_KERNEL &&
-	       !kmend_change.drain;
-}
-
-/* Threads are switched one by one, or looked at one by one. */
-static bool by_thread(void)
-{
-	return !at_once() || counts();
-}
-
 /* Whether the transition takes this patch out of force as well. */
 bool kmend_is_replaced(const struct kmend_patch *patch)
 {
 	return kmend_change.patch && kmend_change.replaces &&
 	       patch != kmend_change.patch && patch->state == KMEND_ENABLED;
-}
-
-static void insert_all(struct kmend_patch *patch, bool changing)
-{
-	struct kmend_object *object;
-	struct kmend_func *func;
-
-	kmend_for_each_object(patch, object)
-		kmend_for_each_func(object, func)
-			if (object->active && !func->inserted)
-				kmend_insert(func, changing, true);
-}
-
-/* Some may still be on their way to the versions. */
-static void remove_all(struct kmend_patch *patch)
-{
-	struct kmend_object *object;
-	struct kmend_func *func;
-
-	kmend_for_each_object(patch, object)
-		kmend_for_each_func(object, func)
-			if (func->inserted)
-				kmend_remove(func);
-}
-
-static void mark_all(struct kmend_patch *patch, bool changing, bool side)
-{
-	struct kmend_object *object;
-	struct kmend_func *func;
-
-	kmend_for_each_object(patch, object)
-		kmend_for_each_func(object, func)
-			if (func->inserted)
-				kmend_mark(func, changing, side);
-}
-
-/* The functions of the transition begin to differ between the sides. */
-static void part(struct kmend_patch *patch, bool to)
-{
-	struct kmend_patch *other;
-
-	if (to)
-		insert_all(patch, true);
-	else
-		mark_all(patch, true, true);
-	list_for_each_entry(other, &kmend_patches, node)
-		if (kmend_is_replaced(other))
-			mark_all(other, true, false);
-}
-
-/*
- * The functions are the same on both sides, as they are on the patched side or
- * on the other. When this is over no handler looks at the sides.
- */
-static void unite(struct kmend_patch *patch, bool patched)
-{
-	struct kmend_patch *other;
-
-	if (patched)
-		mark_all(patch, false, true);
-	else
-		remove_all(patch);
-	list_for_each_entry(other, &kmend_patches, node) {
-		if (!kmend_is_replaced(other))
-			continue;
-		if (patched)
-			remove_all(other);
-		else
-			mark_all(other, false, false);
-	}
-	kmend_synchronize();
-}
-
-static int new_set(bool to)
-{
-	struct kmend_set *set = kmend_set_make(kmend_change.patch, to);
-
-	if (IS_ERR(set))
-		return PTR_ERR(set);
-	kmend_set_publish(set);
-	return 0;
-}
-
-/*
- * A module of the patch came or went while it is in transition. On an error
- * the set is as before: it may have too much in it, for a module that went.
- */
-int kmend_change_set_update(void)
-{
-	return new_set(kmend_change.to);
-}
-
-/* The sides end: no version is marked, so no handler looks any more. */
-static void end_sides(void)
-{
-	struct kmend_sides *sides = sides_now();
-
-	kmend_count_end();
-	kmend_set_publish(NULL);
-	if (!sides)
-		return;
-	WRITE_ONCE(sides->frozen, true);
-	kmend_sides_publish(NULL);
-	synchronize_rcu();
-	kmend_sides_retire(sides);
-}
-
-/* A table of all tasks but those that are pending in `except`. */
-static struct kmend_sides *full_sides(bool to, const struct kmend_sides *except)
-{
-	unsigned int tasks = kmend_count_tasks();
-	struct kmend_sides *sides;
-	int ret;
-
-	for (;; tasks *= 2) {
-		sides = kmend_sides_alloc(to, tasks);
-		if (!sides)
-			return ERR_PTR(-ENOMEM);
-		sides->leave = kmend_change.drain ? LEAVE_PATCHED_SET :
-						    kmend_change.model->leave;
-		ret = kmend_sides_fill(sides, except);
-		if (!ret && !READ_ONCE(sides->full))
-			return sides;
-		kmend_sides_seal();
-		kmend_sides_retire(sides);
-		if (ret)
-			return ERR_PTR(ret);
-	}
-}
-
-static int check_count(struct kmend_patch *patch)
-{
-	struct kmend_object *object;
-	int ret = 0;
-
-	kmend_for_each_object(patch, object)
-		if (!ret && object->active)
-			ret = kmend_count_check(object);
-	return ret;
-}
-
-static int begin_count(struct kmend_patch *patch, bool to)
-{
-	struct kmend_patch *other;
-	int ret;
-
-	ret = check_count(patch);
-	list_for_each_entry(other, &kmend_patches, node)
-		if (!ret && kmend_is_replaced(other))
-			ret = check_count(other);
-	return ret ?: kmend_count_begin(to, kmend_change.attempts);
-}
-
-/* Publishes who is on which side, and marks the versions that change. */
-static int begin_sides(struct kmend_patch *patch, bool to)
-{
-	struct kmend_sides *sides;
-	unsigned int cpu;
-	int ret;
-
-	for_each_possible_cpu(cpu)
-		per_cpu(kmend_irq_side, cpu) = !to;
-	sides = by_thread() ? full_sides(to, NULL) : kmend_sides_alloc(to, 0);
-	if (!sides)
-		return -ENOMEM;
-	if (IS_ERR(sides))
-		return PTR_ERR(sides);
-	kmend_sides_publish(sides);
-	ret = counts() ? begin_count(patch, to) : 0;
-	if (!ret && !kmend_change.drain)
-		part(patch, to);
-	if (!ret)
-		ret = new_set(to);
-	/* Too many were born meanwhile: nobody has been switched yet. */
-	if (!ret && READ_ONCE(sides->full))
-		ret = -EAGAIN;
-	if (ret) {
-		if (!kmend_change.drain)
-			unite(patch, !to);
-		kmend_sides_seal();
-		end_sides();
-		return ret;
-	}
-	if (by_thread()) {
-		WRITE_ONCE(sides->others, to);
-		kmend_sides_seal();
-		/* From now on visits and task work see all of the table. */
-		smp_store_release(&sides->frozen, false);
-	}
-	return 0;
 }
 
 /*
@@ -295,13 +85,13 @@ static int begin_sides(struct kmend_patch *patch, bool to)
 static int switch_functions(struct kmend_patch *patch, bool to)
 {
 	if (to)
-		insert_all(patch, false);
-	unite(patch, to);
+		kmend_insert_all(patch, false);
+	kmend_unite(patch, to);
 	/* Before a jump, nobody may come back to where it begins. */
 	if (to && !kmend_change.replaces && !patch->jump)
 		return 0;
 	kmend_change.drain = true;
-	return begin_sides(patch, to);
+	return kmend_begin(patch, to);
 }
 
 /* The same back, for those that were replaced, too: the oldest first. */
@@ -310,12 +100,12 @@ static void switch_functions_back(struct kmend_patch *patch, bool to)
 	struct kmend_patch *other;
 
 	if (to)
-		remove_all(patch);
+		kmend_remove_all(patch);
 	list_for_each_entry(other, &kmend_patches, node)
 		if (kmend_is_replaced(other))
-			insert_all(other, false);
+			kmend_insert_all(other, false);
 	if (!to)
-		insert_all(patch, false);
+		kmend_insert_all(patch, false);
 	kmend_synchronize();
 }
 
@@ -352,6 +142,17 @@ static void retire(struct kmend_patch *patch)
 	module_put(patch->mod);
 }
 
+/* User space goes on. */
+static void unpark(struct kmend_patch *patch)
+{
+	struct kmend_sides *sides = kmend_sides_now();
+
+	if (!sides || !sides->parks)
+		return;
+	kmend_unpark(sides);
+	patch->pause_ns = ktime_get_mono_fast_ns() - kmend_change.start_ns;
+}
+
 /* Everyone is where the transition goes. */
 static void complete_change(void)
 {
@@ -359,15 +160,16 @@ static void complete_change(void)
 	bool to = kmend_change.to;
 	struct kmend_patch *other;
 
+	unpark(patch);
 	if (!kmend_change.drain)
-		unite(patch, to);
-	end_sides();
+		kmend_unite(patch, to);
+	kmend_end();
 	list_for_each_entry(other, &kmend_patches, node)
 		if (to && kmend_is_replaced(other))
 			retire(other);
 	patch->switch_ns = ktime_get_mono_fast_ns() - kmend_change.start_ns;
-	kmend_blockers_clear();
 	kmend_change.patch = NULL;
+	kmend_change.last = patch;
 	if (to) {
 		call_back(patch, true);
 		patch->state = KMEND_ENABLED;
@@ -388,11 +190,11 @@ static void count_again(void)
 	struct kmend_patch *patch = kmend_change.patch;
 	bool to = kmend_change.to;
 
-	unite(patch, !to);
-	end_sides();
+	kmend_unite(patch, !to);
+	kmend_end();
 	kmend_change.counted = false;
 	kmend_change.rounds = 0;
-	if (++kmend_change.attempts < ATTEMPTS && !begin_sides(patch, to))
+	if (++kmend_change.attempts < ATTEMPTS && !kmend_begin(patch, to))
 		return;
 	pr_notice("'%s': too many calls at once, or in an NMI, reversing\n",
 		  patch->mod->name);
@@ -410,7 +212,7 @@ static bool advance_count(unsigned int round)
 	struct kmend_patch *patch = kmend_change.patch;
 
 	if (!kmend_change.counted) {
-		if (!kmend_tasks_round(sides_now(), round))
+		if (!kmend_tasks_round(kmend_sides_now(), round))
 			return false;
 		kmend_count_all();
 		kmend_change.counted = true;
@@ -422,8 +224,8 @@ static bool advance_count(unsigned int round)
 	}
 	if (kmend_change.to && !kmend_change.replaces)
 		return true;
-	unite(patch, kmend_change.to);
-	end_sides();
+	kmend_unite(patch, kmend_change.to);
+	kmend_end();
 	kmend_change.drain = true;
 	return false;
 }
@@ -436,20 +238,24 @@ static bool advance(void)
 	bool done;
 
 	/* To drain may have to be begun again: see advance_count(). */
-	if (!sides_now() && begin_sides(patch, kmend_change.to))
+	if (!kmend_sides_now() && kmend_begin(patch, kmend_change.to))
 		return false;
-	if (counts() && kmend_count_is_lost()) {
+	if (kmend_counts() && kmend_count_is_lost()) {
 		count_again();
 		return !kmend_change.patch;
 	}
-	if (counts())
+	if (kmend_counts())
 		done = advance_count(round);
-	else if (by_thread())
-		done = kmend_tasks_round(sides_now(), round);
 	else
-		done = !kmend_stop_and_switch(sides_now(), &patch->pause_ns);
-	if (done)
+		done = !kmend_by_thread() ||
+		       kmend_tasks_round(kmend_sides_now(), round);
+	if (done && kmend_at_once() && !kmend_counts())
+		done = !kmend_stop_and_switch(kmend_sides_now(),
+					      &patch->pause_ns);
+	if (done) {
+		kmend_blockers_clear();
 		complete_change();
+	}
 	return done;
 }
 
@@ -479,7 +285,7 @@ static void work_fn(struct work_struct *work)
 	if (kmend_change.deadline &&
 	    time_after(jiffies, kmend_change.deadline)) {
 		pr_notice("'%s': not over in %u ms, reversing\n",
-			  patch->mod->name, patch->timeout_ms);
+			  patch->mod->name, kmend_change.timeout_ms);
 		if (!kmend_change_reverse())
 			patch->error = -ETIMEDOUT;
 	}
@@ -505,14 +311,18 @@ int kmend_change_start(struct kmend_patch *patch, bool to)
 		.replaces = to && patch->replace,
 		.start_ns = ktime_get_mono_fast_ns(),
 	};
+	kmend_blockers_clear();
 	patch->state = to ? KMEND_ENABLING : KMEND_DISABLING;
 	patch->error = 0;
 	patch->pause_ns = 0;
-	if (patch->timeout_ms)
+	kmend_change.timeout_ms = patch->timeout_ms;
+	if (!patch->timeout_ms && kmend_parks())
+		kmend_change.timeout_ms = PARKED_MS;
+	if (kmend_change.timeout_ms)
 		kmend_change.deadline =
-			jiffies + msecs_to_jiffies(patch->timeout_ms);
+			jiffies + msecs_to_jiffies(kmend_change.timeout_ms);
 	if (patch->model->scope != SWITCH_FUNCTION)
-		ret = begin_sides(patch, to);
+		ret = kmend_begin(patch, to);
 	else
 		ret = switch_functions(patch, to);
 	if (ret) {
@@ -526,44 +336,6 @@ int kmend_change_start(struct kmend_patch *patch, bool to)
 		complete_change();
 	else if (!advance())
 		again();
-	return 0;
-}
-
-/* Threads that have been switched have to go back. */
-static int reverse_threads(struct kmend_patch *patch)
-{
-	struct kmend_sides *old = sides_now();
-	struct kmend_sides *new;
-	struct kmend_set *set;
-
-	set = kmend_set_make(patch, !old->to);
-	if (IS_ERR(set))
-		return PTR_ERR(set);
-	WRITE_ONCE(old->frozen, true);
-	synchronize_rcu();
-	/*
-	 * Who is pending stays where he is, which is where all go now; who is
-	 * not is pending from now on. One store exchanges the tables, and
-	 * nobody changes sides by it. Births are caught until after it.
-	 */
-	new = full_sides(!old->to, old);
-	if (IS_ERR(new)) {
-		kfree(set);
-		/* As before: see begin_sides(). */
-		smp_store_release(&old->frozen, false);
-		return PTR_ERR(new);
-	}
-	new->others = new->to;
-	kmend_sides_publish(new);
-	kmend_set_publish(set);
-	kmend_sides_seal();
-	kmend_synchronize();
-	synchronize_rcu();
-	kmend_sides_retire(old);
-	kmend_change.to = new->to;
-	kmend_change.rounds = 0;
-	/* See begin_sides(). */
-	smp_store_release(&new->frozen, false);
 	return 0;
 }
 
@@ -584,15 +356,15 @@ int kmend_change_reverse(void)
 		complete_change();
 		return 0;
 	}
-	if (at_once()) {
+	if (kmend_at_once()) {
 		/* Unless zero was reached just now, nobody has been switched. */
-		if (counts() && !kmend_count_spoil())
+		if (kmend_counts() && !kmend_count_spoil())
 			return -EBUSY;
 		kmend_change.to = !kmend_change.to;
 		complete_change();
 		return 0;
 	}
-	ret = reverse_threads(patch);
+	ret = kmend_turn(patch);
 	if (ret)
 		return ret;
 	patch->state = kmend_change.to ? KMEND_ENABLING : KMEND_DISABLING;

@@ -106,6 +106,8 @@ struct kmend_entry {
  * @to:		where everyone goes
  * @others:	where tasks are that are not pending here
  * @leave:	what a task must have left before it is switched
+ * @parks:	nobody is switched alone; who reaches the edge waits there
+ * @open:	who waits there may go on
  * @frozen:	no thread may be switched, not yet or not any more
  * @full:	a task could not be added
  */
@@ -113,6 +115,8 @@ struct kmend_sides {
 	bool to;
 	bool others;
 	enum kmend_leave leave;
+	bool parks;
+	bool open;
 	bool frozen;
 	bool full;
 	unsigned int bits;
@@ -150,6 +154,7 @@ struct kmend_blocker {
 /*
  * The one transition at a time.
  * @patch:	null if there is none
+ * @last:	whose it was, when it is over
  * @to:		true when the patch is being enabled
  * @replaces:	all other patches in force are being replaced by it
  * @drain:	the functions have been switched, and the code is still left
@@ -158,6 +163,7 @@ struct kmend_blocker {
  */
 struct kmend_change {
 	struct kmend_patch *patch;
+	struct kmend_patch *last;
 	const struct kmend_model *model;
 	bool to;
 	bool replaces;
@@ -165,6 +171,7 @@ struct kmend_change {
 	bool counted;
 	unsigned int attempts;
 	unsigned int rounds;
+	unsigned int timeout_ms;
 	unsigned long deadline;
 	u64 start_ns;
 };
@@ -186,11 +193,23 @@ int kmend_disable(struct kmend_patch *patch);
 /* change.c */
 int kmend_change_start(struct kmend_patch *patch, bool to);
 int kmend_change_reverse(void);
-int kmend_change_set_update(void);
 bool kmend_is_replaced(const struct kmend_patch *patch);
 const struct kmend_model *kmend_model_named(const char *name);
 void kmend_change_soon(void);
 void kmend_change_exit(void);
+
+/* versions.c */
+void kmend_insert_all(struct kmend_patch *patch, bool changing);
+void kmend_remove_all(struct kmend_patch *patch);
+void kmend_part(struct kmend_patch *patch, bool to);
+void kmend_unite(struct kmend_patch *patch, bool patched);
+
+/* begin.c */
+int kmend_begin(struct kmend_patch *patch, bool to);
+int kmend_turn(struct kmend_patch *patch);
+void kmend_end(void);
+int kmend_change_set_update(void);
+struct kmend_sides *kmend_sides_now(void);
 
 /* redirect.c */
 int kmend_sites_get(struct kmend_patch *patch, struct kmend_object *object);
@@ -263,6 +282,9 @@ void kmend_set_publish(struct kmend_set *set);
 
 /* tasks.c */
 bool kmend_tasks_round(struct kmend_sides *sides, unsigned int round);
+void kmend_ask_newborn(struct kmend_entry *entry);
+bool kmend_is_inside(struct kmend_sides *sides, struct task_struct *task);
+void kmend_unpark(struct kmend_sides *sides);
 void kmend_synchronize(void);
 void kmend_tasks_init(void);
 void kmend_tasks_exit(void);
@@ -303,6 +325,31 @@ const char *kmend_state_name(const struct kmend_patch *patch);
 static inline bool kmend_in_force(const struct kmend_patch *patch)
 {
 	return patch->state != KMEND_DISABLED;
+}
+
+/* What the model asks for, unless all that is left is to drain: to count, */
+static inline bool kmend_counts(void)
+{
+	return kmend_change.model->counts && !kmend_change.drain;
+}
+
+/* that nobody is switched before the others, */
+static inline bool kmend_at_once(void)
+{
+	return kmend_change.model->scope == SWITCH_KERNEL &&
+	       !kmend_change.drain;
+}
+
+/* that tasks wait at the kernel's edge until all are there, */
+static inline bool kmend_parks(void)
+{
+	return kmend_at_once() && kmend_change.model->leave == LEAVE_KERNEL;
+}
+
+/* that tasks are switched, or looked at, one by one. */
+static inline bool kmend_by_thread(void)
+{
+	return !kmend_at_once() || kmend_counts() || kmend_parks();
 }
 
 #endif

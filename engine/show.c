@@ -11,11 +11,11 @@
  *   timeout_ms  after which a transition reverses; 0 for never
  *   functions   a line for each: OBJECT FUNCTION, how it stands, and `jump` if
  *               it has one
- *   pause_ns    for how long the last transition held all CPUs
+ *   pause_ns    for how long the last transition held all CPUs, or user space
  *   switch_ns   how long it took
  *   error       why the last one was reversed: 0 or a negative errno
- *   blocking    a line for each of the first tasks that hold it up:
- *               PID COMMAND FUNCTION
+ *   blocking    a line for each of the first tasks that hold it up, or held
+ *               it up when it was given up: PID COMMAND FUNCTION
  *
  * /sys/kernel/kmend/models and redirects have a line for each name that can be
  * written there. /proc/kmend/state has a line for each patch, in the order of enabling.
@@ -235,7 +235,7 @@ static ssize_t blocking_show(struct kobject *kobj, struct kobj_attribute *attr,
 	ssize_t length = 0;
 
 	mutex_lock(&kmend_mutex);
-	if (kmend_change.patch == patch_of(kobj))
+	if ((kmend_change.patch ?: kmend_change.last) == patch_of(kobj))
 		length = kmend_blockers_show(buf);
 	mutex_unlock(&kmend_mutex);
 	return length;

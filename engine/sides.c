@@ -22,13 +22,20 @@
  * and has not run its last instruction; the kernel's livepatch does not see
  * these either.
  *
+ * Where tasks are parked at the kernel's edge until all are there, nobody is
+ * switched alone: `others` is where all tasks are, and `pending` says who is
+ * not parked. The probe stays until the end, and a child is given its task
+ * work before it first runs, so that it parks before it sees user space. A
+ * child that finds no room in the table goes free, and holds the switch up.
+ *
  * Invariants:
  * - An entry holds a reference to its task, so that no other task can have
  *   its address while the table lives.
  * - Entries are never taken out; `task` is written last. So a lookup needs no
  *   lock, and finds what was there when it began.
  * - `pending` goes from true to false once, by the task itself or while the
- *   task cannot run, with preemption off; never when the table is frozen.
+ *   task cannot run, with preemption off; never when the table is frozen. Only
+ *   a parked task that is killed turns it back, before it goes on.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -75,7 +82,7 @@ notrace bool kmend_on_patched_side(void)
 	if (WARN_ON_ONCE(!sides))
 		return true;
 	entry = find(sides, current);
-	if (entry->task && READ_ONCE(entry->pending))
+	if (!sides->parks && entry->task && READ_ONCE(entry->pending))
 		return !sides->to;
 	return READ_ONCE(sides->others);
 }
@@ -122,36 +129,47 @@ struct kmend_sides *kmend_sides_alloc(bool to, unsigned int tasks)
 	return sides;
 }
 
-static void add(struct kmend_sides *sides, struct task_struct *task)
+/* Returns the entry if it is new. Nobody else asks a newborn that is asked. */
+static struct kmend_entry *add(struct kmend_sides *sides,
+			       struct task_struct *task, bool asked)
 {
 	struct kmend_entry *entry;
 
 	spin_lock(&sides->lock);
 	entry = find(sides, task);
-	if (entry->task)
+	if (entry->task) {
+		entry = NULL;
 		goto out;
+	}
 	if (sides->used >= (3U << sides->bits) / 4) {
 		sides->full = true;
+		entry = NULL;
 		goto out;
 	}
 	sides->used++;
 	entry->sides = sides;
 	entry->pending = true;
+	entry->queued = asked;
 	atomic_inc(&sides->pending);
 	get_task_struct(task);
 	/* Now find() may find it. */
 	smp_store_release(&entry->task, task);
 out:
 	spin_unlock(&sides->lock);
+	return entry;
 }
 
 static void on_birth(void *unused, struct task_struct *task,
 		     unsigned long clone_flags)
 {
 	struct kmend_sides *sides = READ_ONCE(filling);
+	struct kmend_entry *entry;
 
-	if (sides)
-		add(sides, task);
+	if (!sides)
+		return;
+	entry = add(sides, task, sides->parks);
+	if (entry && sides->parks)
+		kmend_ask_newborn(entry);
 }
 
 /*
@@ -176,14 +194,14 @@ int kmend_sides_fill(struct kmend_sides *sides,
 	for_each_process_thread(process, task) {
 		entry = except ? find((struct kmend_sides *)except, task) : NULL;
 		if (!entry || !entry->task || !entry->pending)
-			add(sides, task);
+			add(sides, task, false);
 	}
 	read_unlock(&tasklist_lock);
 	for_each_possible_cpu(cpu) {
 		task = idle_task(cpu);
 		entry = except ? find((struct kmend_sides *)except, task) : NULL;
 		if (!entry || !entry->task || !entry->pending)
-			add(sides, task);
+			add(sides, task, false);
 	}
 	return 0;
 }

@@ -4,7 +4,8 @@
  *
  * All CPUs are stopped with interrupts off. One of them walks the stack of
  * every task; the others wait for its verdict. If every task has left the
- * patched set, the walker turns the side of all tasks by one store, and each
+ * patched set, and every user task the kernel if the model asks for that, the
+ * walker turns the side of all tasks by one store, and each
  * CPU turns its own flag for interrupts, so that an NMI is either before or
  * after the switch.
  *
@@ -36,32 +37,33 @@ struct stop {
 	u64 pause_ns;
 };
 
-static int check_task(struct task_struct *task)
+static int check_task(struct kmend_sides *sides, struct task_struct *task)
 {
-	const char *why = NULL;
-	int ret;
+	const char *why = "(has not left the kernel)";
+	int ret = -EBUSY;
 
 	if (task != current && task_curr(task))
 		return 0;
-	ret = kmend_stack_check(task, &why);
+	if (!sides->parks || !kmend_is_inside(sides, task))
+		ret = kmend_stack_check(task, &why);
 	if (ret)
 		kmend_blocked_by(task, why);
 	return ret;
 }
 
-static int check_all(void)
+static int check_all(struct kmend_sides *sides)
 {
 	struct task_struct *process, *task;
 	unsigned int cpu;
 	int ret;
 
 	for_each_process_thread(process, task) {
-		ret = check_task(task);
+		ret = check_task(sides, task);
 		if (ret)
 			return ret;
 	}
 	for_each_possible_cpu(cpu) {
-		ret = check_task(idle_task(cpu));
+		ret = check_task(sides, idle_task(cpu));
 		if (ret)
 			return ret;
 	}
@@ -73,7 +75,7 @@ static void walk(struct stop *stop)
 	struct kmend_sides *sides = stop->sides;
 	unsigned int cpu;
 
-	stop->verdict = check_all();
+	stop->verdict = check_all(sides);
 	if (stop->verdict)
 		return;
 	for_each_possible_cpu(cpu) {

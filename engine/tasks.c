@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Switches threads one by one
+ * Switches threads one by one, or brings them to one place
  *
  * A round visits every CPU. The visit runs in a worker thread there, so that
  * no interrupt is being served on that CPU: it turns the CPU's flag for
@@ -14,6 +14,26 @@
  * cannot be taken back. So each piece keeps its table and the engine until it
  * has run, and the engine's exit waits for the last instruction of the last
  * one (synchronize_rcu_tasks()).
+ *
+ * Where nobody is switched alone, the same rounds only find out whether each
+ * task has been outside. For the model that waits until all have left the
+ * kernel, task work does not end at the kernel's edge: it parks the task
+ * there, killable, holding no lock of the kernel, until all user tasks are
+ * parked and the whole kernel is switched (stop.c), or the transition is given
+ * up. Sleepers are nudged from the first round on, because all of user space
+ * stands still meanwhile.
+ *
+ * - The task that wrote to sysfs parks like all others, when its write has
+ *   returned; the rounds go on in a worker.
+ * - A task that is stopped by a signal sleeps at the edge already; it is left
+ *   alone, and looked at again in the stop. One that is frozen, or waits in
+ *   the kernel for another user task, never comes: then everyone goes on at
+ *   the timeout.
+ * - The parent of vfork() waits in the kernel for its child, which is
+ *   therefore not parked before it has its own memory.
+ * - A fatal signal ends the parking. The task counts as inside again before it
+ *   goes on to die, and is outside when it is a zombie.
+ * - Threads of io_uring and vhost are looked at as kernel threads are.
  *
  * Invariants:
  * - A visit and task work may be late, by whole transitions. They look at the
@@ -41,6 +61,8 @@
 
 /* Rounds until tasks are nudged, and between nudges. */
 #define NUDGE 10
+
+static DECLARE_WAIT_QUEUE_HEAD(parking);
 
 static DEFINE_PER_CPU(struct work_struct, visits);
 static atomic_t visiting;
@@ -71,6 +93,7 @@ static int try_task(struct task_struct *task, void *arg)
 {
 	struct attempt *attempt = arg;
 	struct kmend_entry *entry = attempt->entry;
+	bool alone;
 	int ret;
 
 	if (!entry->pending)
@@ -81,10 +104,12 @@ static int try_task(struct task_struct *task, void *arg)
 	if (task != current && task_curr(task))
 		return -EBUSY;
 	attempt->why = "(has not left the kernel)";
-	if (leaves_by_itself(entry, task))
+	alone = leaves_by_itself(entry, task);
+	if (alone && !(entry->sides->parks && task_is_stopped(task)))
 		return -EBUSY;
 	ret = kmend_stack_check(task, &attempt->why);
-	if (!ret)
+	/* A stopped task may go on: the stop looks at it again. */
+	if (!ret && !alone)
 		settle(entry);
 	return ret;
 }
@@ -112,9 +137,11 @@ static void visit_cpu(struct kmend_sides *sides, unsigned int cpu)
 	unsigned long flags;
 	const char *why;
 
-	local_irq_save(flags);
-	this_cpu_write(kmend_irq_side, sides->to);
-	local_irq_restore(flags);
+	if (!sides->parks) {
+		local_irq_save(flags);
+		this_cpu_write(kmend_irq_side, sides->to);
+		local_irq_restore(flags);
+	}
 	for (; entry < end; entry++) {
 		if (entry->task && READ_ONCE(entry->pending) &&
 		    task_cpu(entry->task) == cpu)
@@ -130,7 +157,7 @@ static void visit(struct work_struct *work)
 	sides = rcu_dereference(kmend_sides);
 	/* A worker of an unplugged CPU may be anywhere. */
 	migrate_disable();
-	/* The table is whole: see begin_sides(). */
+	/* The table is whole: see kmend_begin(). */
 	if (sides && !smp_load_acquire(&sides->frozen))
 		visit_cpu(sides, smp_processor_id());
 	migrate_enable();
@@ -144,7 +171,8 @@ static void settle_offline(struct kmend_sides *sides, unsigned int cpu)
 {
 	struct kmend_entry *entry = kmend_sides_find(sides, idle_task(cpu));
 
-	per_cpu(kmend_irq_side, cpu) = sides->to;
+	if (!sides->parks)
+		per_cpu(kmend_irq_side, cpu) = sides->to;
 	if (entry && entry->pending)
 		settle(entry);
 }
@@ -167,12 +195,31 @@ static void visit_all(struct kmend_sides *sides)
 	wait_event_timeout(visited, !atomic_read(&visiting), HZ);
 }
 
+/* Keeps current where it is, at the kernel's edge, until all are there. */
+static void park(struct kmend_entry *entry)
+{
+	struct kmend_sides *sides = entry->sides;
+
+	if (!wait_event_state(parking, READ_ONCE(sides->open),
+			      (TASK_KILLABLE | TASK_FREEZABLE)))
+		return;
+	WRITE_ONCE(entry->pending, true);
+	atomic_inc(&sides->pending);
+}
+
+/* Who is parked in this table goes on, and nobody parks any more. */
+void kmend_unpark(struct kmend_sides *sides)
+{
+	WRITE_ONCE(sides->open, true);
+	wake_up_all(&parking);
+}
+
 /* Run by a task on its way to user space, or somewhere deep in the kernel. */
 static void leaving(struct callback_head *work)
 {
 	struct kmend_entry *entry = container_of(work, struct kmend_entry, work);
 	struct kmend_sides *sides = entry->sides;
-	bool left, frozen;
+	bool left = false, frozen;
 	const char *why;
 
 	rcu_read_lock();
@@ -182,7 +229,8 @@ static void leaving(struct callback_head *work)
 	if (rcu_access_pointer(kmend_sides) == sides && !frozen &&
 	    entry->pending) {
 		if (sides->leave == LEAVE_KERNEL)
-			left = kmend_at_edge();
+			left = kmend_at_edge() &&
+			       !(sides->parks && current->vfork_done);
 		else
 			left = !kmend_stack_check(current, &why);
 		if (left)
@@ -192,10 +240,37 @@ static void leaving(struct callback_head *work)
 	}
 	preempt_enable();
 	rcu_read_unlock();
+	if (left && sides->parks)
+		park(entry);
 	/* The work is not touched any more: see ask(). */
 	smp_store_release(&entry->queued, false);
 	kmend_sides_put(sides);
 	module_put(THIS_MODULE);
+}
+
+/* `queued` is set already. */
+static bool queue(struct kmend_entry *entry)
+{
+	kref_get(&entry->sides->kref);
+	__module_get(THIS_MODULE);
+	init_task_work(&entry->work, leaving);
+	if (!task_work_add(entry->task, &entry->work, TWA_RESUME))
+		return true;
+	/* It is past its last task work, and soon dead. */
+	entry->queued = false;
+	kmend_sides_put(entry->sides);
+	module_put(THIS_MODULE);
+	return false;
+}
+
+/* Before the task first runs. */
+void kmend_ask_newborn(struct kmend_entry *entry)
+{
+	if (entry->task->flags & NEVER_IN_USER)
+		/* Now rounds may ask it: see ask(). */
+		smp_store_release(&entry->queued, false);
+	else
+		queue(entry);
 }
 
 static void ask(struct kmend_entry *entry, bool nudge)
@@ -210,16 +285,8 @@ static void ask(struct kmend_entry *entry, bool nudge)
 	/* Not before leaving() has done with it. */
 	if (!smp_load_acquire(&entry->queued)) {
 		entry->queued = true;
-		kref_get(&entry->sides->kref);
-		__module_get(THIS_MODULE);
-		init_task_work(&entry->work, leaving);
-		if (task_work_add(task, &entry->work, TWA_RESUME)) {
-			/* It is past its last task work, and soon dead. */
-			entry->queued = false;
-			kmend_sides_put(entry->sides);
-			module_put(THIS_MODULE);
+		if (!queue(entry))
 			return;
-		}
 	}
 	if (nudge)
 		set_notify_signal(task);
@@ -229,11 +296,28 @@ static bool interrupts_switched(const struct kmend_sides *sides)
 {
 	unsigned int cpu;
 
+	/* They are by the stop. */
+	if (sides->parks)
+		return true;
 	for_each_possible_cpu(cpu) {
 		if (per_cpu(kmend_irq_side, cpu) != sides->to)
 			return false;
 	}
 	return true;
+}
+
+/*
+ * In the stop: whether a user task is not where it has left the kernel, which
+ * only who is parked, stopped or dead has.
+ */
+bool kmend_is_inside(struct kmend_sides *sides, struct task_struct *task)
+{
+	struct kmend_entry *entry = kmend_sides_find(sides, task);
+
+	if (task->flags & NEVER_IN_USER || READ_ONCE(task->exit_state) ||
+	    task_is_stopped(task))
+		return false;
+	return !entry || entry->pending;
 }
 
 /*
@@ -244,20 +328,24 @@ bool kmend_tasks_round(struct kmend_sides *sides, unsigned int round)
 {
 	struct kmend_entry *entry = sides->entries;
 	struct kmend_entry *end = entry + (1UL << sides->bits);
-	bool nudge = round && !(round % NUDGE);
+	bool nudge = sides->parks || (round && !(round % NUDGE));
+	unsigned int left = 0;
 	const char *why;
 
 	kmend_blockers_clear();
 	visit_all(sides);
 	for (; atomic_read(&sides->pending) && entry < end; entry++) {
-		if (!entry->task || !READ_ONCE(entry->pending))
+		/* With the rest of the entry: see kmend_sides_find(). */
+		if (!smp_load_acquire(&entry->task) ||
+		    !READ_ONCE(entry->pending))
 			continue;
 		if (!try_entry(entry, &why))
 			continue;
+		left++;
 		kmend_blocked_by(entry->task, why);
 		ask(entry, nudge);
 	}
-	return !atomic_read(&sides->pending) && interrupts_switched(sides);
+	return !left && interrupts_switched(sides);
 }
 
 static void nothing(struct work_struct *work)

@@ -20,6 +20,7 @@ const SHOW: (&str, &str) = source!("show.c");
 /// All files of the engine but the one that is written for each kernel.
 pub(crate) const SOURCES: &[(&str, &str)] = &[
     source!("Kbuild"),
+    source!("begin.c"),
     source!("blockers.c"),
     CHANGE,
     source!("core.c"),
@@ -29,6 +30,7 @@ pub(crate) const SOURCES: &[(&str, &str)] = &[
     source!("jump.c"),
     source!("objects.c"),
     source!("redirect.c"),
+    source!("refcount.c"),
     source!("room.c"),
     SHOW,
     source!("sides.c"),
@@ -36,6 +38,7 @@ pub(crate) const SOURCES: &[(&str, &str)] = &[
     source!("stop.c"),
     source!("tasks.c"),
     source!("untraced.c"),
+    source!("versions.c"),
 ];
 
 /// Hexadecimal digits of an id: enough that no two engines of a machine share one.
