@@ -8,6 +8,7 @@
 #include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/proc_fs.h>
 #include <linux/seq_file.h>
 #include <linux/timer.h>
@@ -59,6 +60,139 @@ static lone int carry(void)
 
 	msleep(30);
 	return kt_use(value);
+}
+
+/* Is not patched either, and keeps what it got for as long as it loops. */
+static lone int keep(void)
+{
+	int value = kt_get(), right = 1, i;
+
+	for (i = 0; i < 3; i++) {
+		msleep(20);
+		right &= kt_use(value);
+	}
+	return right;
+}
+
+/* What a kernel thread does for who asks: `job` is 0 when it has. */
+static int job, answer;
+static atomic_t kt_level;
+static int kt_message;
+
+/* To be greater by what kt_down() makes it smaller. */
+static lone void kt_up(atomic_t *level)
+{
+	atomic_inc(level);
+}
+
+static lone void kt_down(atomic_t *level)
+{
+	atomic_dec(level);
+}
+
+/* Both in one thread. */
+static lone int kt_alone(void)
+{
+	atomic_t level = ATOMIC_INIT(0);
+
+	kt_up(&level);
+	msleep(20);
+	kt_down(&level);
+	return !atomic_read(&level);
+}
+
+/* Has a kernel thread do it, and waits. */
+static lone int kt_ask(int what)
+{
+	/* What the job is about is written. */
+	smp_store_release(&job, what);
+	/* And its answer, when it is done. */
+	return wait_event_timeout(queue, !smp_load_acquire(&job), HZ) ?
+		       READ_ONCE(answer) : -ETIME;
+}
+
+/* One in this thread, the other in the kernel thread. */
+static lone int kt_lend(void)
+{
+	atomic_set(&kt_level, 0);
+	kt_up(&kt_level);
+	msleep(20);
+	kt_ask(1);
+	return !atomic_read(&kt_level);
+}
+
+/* Producer and consumer. */
+static lone int kt_put(void)
+{
+	kt_message = 5;
+	msleep(20);
+	return kt_ask(2) == 5;
+}
+
+static lone int kt_take(void)
+{
+	return kt_message;
+}
+
+static void work(void)
+{
+	/* What it is about is read after it. */
+	int what = smp_load_acquire(&job);
+
+	if (!what)
+		return;
+	if (what == 1)
+		kt_down(&kt_level);
+	else
+		WRITE_ONCE(answer, kt_take());
+	/* After the answer. */
+	smp_store_release(&job, 0);
+	wake_up_all(&queue);
+}
+
+static DEFINE_MUTEX(asking);
+static DEFINE_MUTEX(kt_first);
+static DEFINE_MUTEX(kt_second);
+
+static int one_at_a_time(int (*call)(void))
+{
+	int ret;
+
+	mutex_lock(&asking);
+	ret = call();
+	mutex_unlock(&asking);
+	return ret;
+}
+
+static int lend(void)
+{
+	return one_at_a_time(kt_lend);
+}
+
+static int put(void)
+{
+	return one_at_a_time(kt_put);
+}
+
+/* Returns 0 if it waits so long for the other that it must be a deadlock. */
+static lone int kt_both(struct mutex *one, struct mutex *other)
+{
+	int tries = 20;
+
+	mutex_lock(one);
+	msleep(20);
+	while (!mutex_trylock(other) && --tries)
+		msleep(20);
+	if (tries)
+		mutex_unlock(other);
+	mutex_unlock(one);
+	return tries > 0;
+}
+
+/* A patch changes the order. */
+static lone int kt_order(void)
+{
+	return kt_both(&kt_first, &kt_second);
 }
 
 /* Sleeps until somebody reads `wake`; a nudge does not wake it. */
@@ -120,6 +254,7 @@ static int loop(void *unused)
 {
 	while (!kthread_should_stop()) {
 		WRITE_ONCE(last_step, kt_step());
+		work();
 		cond_resched();
 		schedule_timeout_interruptible(1);
 	}
@@ -151,6 +286,11 @@ static const struct file_of files[] = {
 	{ "leaf", kt_leaf },
 	{ "pair", kt_a },
 	{ "carry", carry },
+	{ "keep", keep },
+	{ "alone", kt_alone },
+	{ "lend", lend },
+	{ "put", put },
+	{ "order", kt_order },
 	{ "sleep", kt_sleep },
 	{ "nap", kt_nap },
 	{ "wake", wake },

@@ -6,7 +6,9 @@
 #ifndef KMEND_TEST_H
 #define KMEND_TEST_H
 
+#include <linux/atomic.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 
 #include "kmend_engine.h"
 
@@ -16,6 +18,15 @@
 
 /* The compiler must not make another function of it, or of its callers. */
 #define lone __attribute__((noipa))
+
+/* What is the target's and is not patched. */
+extern atomic_t kt_level __asm__("kmend_klp.kmend_target.kt_level");
+extern int kt_message __asm__("kmend_klp.kmend_target.kt_message");
+extern struct mutex kt_first __asm__("kmend_klp.kmend_target.kt_first");
+extern struct mutex kt_second __asm__("kmend_klp.kmend_target.kt_second");
+int kt_ask(int what) __asm__("kmend_klp.kmend_target.kt_ask");
+int kt_both(struct mutex *one, struct mutex *other)
+	__asm__("kmend_klp.kmend_target.kt_both");
 
 #define TEST_PATCH(object_name, ...)					\
 	static struct kmend_func funcs[] = { __VA_ARGS__, { } };	\

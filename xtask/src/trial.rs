@@ -13,6 +13,8 @@ mod patch;
 mod signed;
 mod whole;
 
+pub(crate) use engine::{PRELUDE as ENGINE_PRELUDE, modules as engine_modules};
+
 use crate::selfcheck::{self, Subject};
 use crate::test::Count;
 use crate::{kernels, narrate};
@@ -111,11 +113,16 @@ fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &C
     add("page".into(), Box::new(page::run));
     if choice.all {
         add("torture".into(), Box::new(whole::torture));
+        add("engine-torture".into(), Box::new(whole::engine_torture));
     }
     add("same-bytes".into(), Box::new(whole::same_bytes));
     add("signed".into(), Box::new(signed::run));
     add("engine".into(), Box::new(engine::run));
     add("engine-build".into(), Box::new(engine_build::run));
+    // What takes minutes is run with all, or when it is asked for.
+    if choice.all || choice.filter.as_deref() == Some("litmus") {
+        add("litmus".into(), Box::new(engine::litmus));
+    }
     if bench.debian.is_some() {
         add("debian/package".into(), with_debian(debian::package));
         add("debian/installed".into(), with_debian(debian::boot::installed));

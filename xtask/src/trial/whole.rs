@@ -1,7 +1,7 @@
 //! The program itself, as a user runs it: what it builds is the same every time, and is proved.
 
 use super::Bench;
-use crate::torture::{Amount, Supplies, Workshop};
+use crate::torture::{Amount, Supplies, Workshop, engine_sample};
 use anyhow::{Context, Result, ensure};
 use kmend_process::Output;
 use kmend_store::Kernel;
@@ -21,6 +21,14 @@ pub(crate) fn torture(bench: &Bench, kernel: &Kernel) -> Result<()> {
     let supplies = Supplies::build(&bench.cache, kernel, folder.path())?;
     let workshop = Workshop { kernel, accelerator: bench.accelerator, kmend: &bench.kmend, supplies };
     workshop.rounds(ROUNDS).map(drop)
+}
+
+/// The same of `cargo xtask torture engine`, of each model: each patch once, under each of the tracers.
+const ENGINE_ROUNDS: u32 = 12;
+
+/// A few rounds of `cargo xtask torture engine`.
+pub(crate) fn engine_torture(bench: &Bench, kernel: &Kernel) -> Result<()> {
+    engine_sample(kernel, bench.accelerator, ENGINE_ROUNDS)
 }
 
 /// `kmend build` and `kmend prove`, with what the guest shows.

@@ -2,14 +2,19 @@
 //!
 //! A model that theory says is too weak must be seen to break: otherwise a check that holds says nothing.
 
+use std::borrow::Cow;
+
 /// What every step can call. A transition that lasts 20 s is stuck.
 pub(crate) const PRELUDE: &str = r#"
 S=/sys/kernel/kmend
 T=/proc/kmend_target
 late() { i=0; while [ "$(cat $S/$1/transition)" = 1 ]; do
     i=$((i+1)); [ $i = 200 ] && { echo stuck: $1; cat $S/$1/blocking; break; }; sleep 0.1; done; }
-# begin PATCH MODEL 0|1; turn waits for the end as well
-begin() { echo $2 > $S/$1/model && echo $3 > $S/$1/enabled; }
+# begin PATCH MODEL 0|1; turn waits for the end as well. On a machine that is busy with other guests user space may stand still for long.
+begin() {
+    [ $2 != quiesce ] || [ $(cat $S/$1/timeout_ms) != 0 ] || echo 60000 > $S/$1/timeout_ms
+    echo $2 > $S/$1/model && echo $3 > $S/$1/enabled
+}
 turn() { begin $1 $2 $3 && late $1; }
 jump() { echo jump > $S/$1/redirect; }
 how() { cat $S/$1/functions; }
@@ -30,15 +35,15 @@ busy() {
 /// A step.
 pub(super) struct Check {
     /// How it is called.
-    pub(super) name: &'static str,
+    pub(super) name: Cow<'static, str>,
     /// The shell's text, after [`PRELUDE`].
-    pub(super) commands: &'static str,
+    pub(super) commands: Cow<'static, str>,
     /// What it prints; spaces count as one.
-    pub(super) prints: &'static str,
+    pub(super) prints: Cow<'static, str>,
 }
 
 pub(super) const fn check(name: &'static str, commands: &'static str, prints: &'static str) -> Check {
-    Check { name, commands, prints }
+    Check { name: Cow::Borrowed(name), commands: Cow::Borrowed(commands), prints: Cow::Borrowed(prints) }
 }
 
 /// All steps in their order.
@@ -52,8 +57,8 @@ pub(super) const CHECKS: &[Check] = &[
     // 1: a leaf. Every model converges, both ways, and again.
     check(
         "a leaf under every model",
-        "for m in immediate stop-machine hybrid lazy refcount; do turn kmend_leaf2 $m 1; call leaf; enabled kmend_leaf2; turn kmend_leaf2 $m 0; call leaf; done",
-        "2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1",
+        "for m in immediate stop-machine hybrid lazy refcount quiesce; do turn kmend_leaf2 $m 1; call leaf; enabled kmend_leaf2; turn kmend_leaf2 $m 0; call leaf; done",
+        "2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1\n2\nkmend_leaf2 1 0 0\n1",
     ),
     check(
         "vmlinux",
@@ -66,12 +71,14 @@ pub(super) const CHECKS: &[Check] = &[
     check("a pair: refcount holds", "busy pair 1 kmend_pair2 refcount 0.1", "100100"),
     check("a pair: hybrid holds", "busy pair 4 kmend_pair2 hybrid 0", "100100"),
     check("a pair: lazy holds", "busy pair 4 kmend_pair2 lazy 0", "100100"),
+    check("a pair: quiesce holds", "busy pair 4 kmend_pair2 quiesce 0", "100100"),
     // 3: a caller that is not patched carries a value from one to the other.
     check("a carried value: immediate breaks", "busy carry 4 kmend_carry2 immediate 0", "0 1"),
     check("a carried value: stop-machine breaks", "busy carry 4 kmend_carry2 stop-machine 0", "0 1"),
     check("a carried value: refcount breaks", "busy carry 4 kmend_carry2 refcount 0", "0 1"),
     check("a carried value: hybrid breaks", "busy carry 4 kmend_carry2 hybrid 0", "0 1"),
     check("a carried value: lazy holds", "busy carry 4 kmend_carry2 lazy 0", "1"),
+    check("a carried value: quiesce holds", "busy carry 4 kmend_carry2 quiesce 0", "1"),
     // 8: a task asleep for ever in the function.
     check(
         "a sleeper: all but immediate name it and reverse",
@@ -82,6 +89,19 @@ pub(super) const CHECKS: &[Check] = &[
         "1\nkmend_sleep2 1 1 0\ncat kt_sleep\nkmend_sleep2 0 0 -110\n1\nkmend_sleep2 1 1 0\ncat kt_sleep\nkmend_sleep2 0 0 -110\n1
          kmend_sleep2 1 1 0\ncat kt_sleep\nkmend_sleep2 0 0 -110\n1
          kmend_sleep2 1 1 0\ncat (has not left the kernel)\nkmend_sleep2 0 0 -110\n1\n1\n1",
+    ),
+    check(
+        "a sleeper: quiesce lets everyone go on",
+        "call tire; cat $T/sleep > /tmp/slept & sleep 0.3; echo 0 > $S/kmend_sleep2/timeout_ms; echo quiesce > $S/kmend_sleep2/model; echo 1 > $S/kmend_sleep2/enabled; late kmend_sleep2; enabled kmend_sleep2
+         cut -d' ' -f2- < $S/kmend_sleep2/blocking; [ $(cat $S/kmend_sleep2/pause_ns) -ge 4900000000 ] && echo stood; call leaf wake; wait; cat /tmp/slept",
+        "1\nkmend_sleep2 0 0 -110\ncat (has not left the kernel)\nstood\n1 1\n1",
+    ),
+    check(
+        "quiesce takes who is stopped and who has a child by vfork along",
+        "sleep 1000 & stopped=$!; kill -STOP $stopped; rm -f /tmp/stop; (while [ ! -e /tmp/stop ]; do echo 1 2 3 4 5 6 7 8 | xargs -n1 true; done) &
+         for i in 1 2 3; do turn kmend_leaf2 quiesce 1; call leaf; turn kmend_leaf2 quiesce 0; call leaf; done; enabled kmend_leaf2
+         touch /tmp/stop; kill -KILL $stopped; wait",
+        "2\n1\n2\n1\n2\n1\nkmend_leaf2 0 0 0",
     ),
     check(
         "a sleeper: immediate converges at once",
@@ -97,8 +117,8 @@ pub(super) const CHECKS: &[Check] = &[
     // 9, 10: a kernel thread that loops around the function, and soft interrupts.
     check(
         "a kernel thread and interrupts",
-        "for m in stop-machine refcount hybrid lazy; do turn kmend_thread2 $m 1; sleep 0.2; call step tick; turn kmend_thread2 $m 0; sleep 0.2; call step tick; done",
-        "2 2\n1 1\n2 2\n1 1\n2 2\n1 1\n2 2\n1 1",
+        "for m in stop-machine refcount quiesce hybrid lazy; do turn kmend_thread2 $m 1; sleep 0.2; call step tick; turn kmend_thread2 $m 0; sleep 0.2; call step tick; done",
+        "2 2\n1 1\n2 2\n1 1\n2 2\n1 1\n2 2\n1 1\n2 2\n1 1",
     ),
     // 13: reverse, and the module of the target comes and goes.
     check(
@@ -125,10 +145,10 @@ pub(super) const CHECKS: &[Check] = &[
     ),
     check(
         "one patch replaces all others",
-        "for m in hybrid stop-machine refcount lazy immediate; do turn kmend_leaf2 hybrid 1; turn kmend_thread2 hybrid 1; turn kmend_leaf3 hybrid 1; turn kmend_replace4 $m 1; sleep 0.2
+        "for m in hybrid stop-machine refcount quiesce lazy immediate; do turn kmend_leaf2 hybrid 1; turn kmend_thread2 hybrid 1; turn kmend_leaf3 hybrid 1; turn kmend_replace4 $m 1; sleep 0.2
          call leaf step tick; enabled kmend_leaf2; enabled kmend_leaf3; enabled kmend_thread2; turn kmend_replace4 $m 0; call leaf; done",
         "4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1\n4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1
-         4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1
+         4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1\n4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1
          4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1\n4 1 1\nkmend_leaf2 0 0 0\nkmend_leaf3 0 0 0\nkmend_thread2 0 0 0\n1",
     ),
     check(
@@ -151,17 +171,25 @@ pub(super) const CHECKS: &[Check] = &[
          begin kmend_leaf2 hybrid 1 2>&1 | grep -c busy; call leaf; echo > kprobe_events; turn kmend_leaf2 hybrid 1; call leaf; turn kmend_leaf2 hybrid 0; call leaf",
         "1\n1\n2\n1",
     ),
+    check(
+        "returns are hooked by others, too",
+        "cd /sys/kernel/tracing; echo r:kr kmend_target:kt_a > kprobe_events; echo 1 > events/kprobes/kr/enable
+         echo 'kt_a kt_b' > set_ftrace_filter; echo function_graph > current_tracer; busy pair 1 kmend_pair2 refcount 0.1; busy pair 4 kmend_pair2 hybrid 0
+         grep -c kt_a trace > /tmp/seen; [ $(cat /tmp/seen) -gt 4 ] && echo traced; echo 0 > events/kprobes/kr/enable; echo nop > current_tracer; echo > set_ftrace_filter; echo > kprobe_events; call pair",
+        "100100\n100100\ntraced\n100100",
+    ),
     // 12: fork and exit, and a pinned hog.
     check(
         "forks and a hog",
         "rm -f /tmp/stop; (while [ ! -e /tmp/stop ]; do :; done) & (while [ ! -e /tmp/stop ]; do sh -c :; done) &
-         for m in hybrid lazy stop-machine refcount immediate; do turn kmend_pair2 $m 1; call pair; turn kmend_pair2 $m 0; call pair; done; touch /tmp/stop; wait",
-        "100100\n100100\n100100\n100100\n100100\n100100\n100100\n100100\n100100\n100100",
+         for m in hybrid lazy stop-machine refcount quiesce immediate; do turn kmend_pair2 $m 1; call pair; turn kmend_pair2 $m 0; call pair; done; touch /tmp/stop; wait",
+        "100100\n100100\n100100\n100100\n100100\n100100\n100100\n100100\n100100\n100100\n100100\n100100",
     ),
     check(
         "times",
-        "turn kmend_leaf2 stop-machine 1; [ $(cat $S/kmend_leaf2/pause_ns) -gt 0 ] && echo held; turn kmend_leaf2 hybrid 0; cat $S/kmend_leaf2/pause_ns; [ $(cat $S/kmend_leaf2/switch_ns) -gt 0 ] && echo took",
-        "held\n0\ntook",
+        "for m in stop-machine quiesce; do turn kmend_leaf2 $m 1; [ $(cat $S/kmend_leaf2/pause_ns) -gt 0 ] && echo held; turn kmend_leaf2 refcount 0; cat $S/kmend_leaf2/pause_ns; done
+         turn kmend_leaf2 hybrid 1; turn kmend_leaf2 hybrid 0; cat $S/kmend_leaf2/pause_ns; [ $(cat $S/kmend_leaf2/switch_ns) -gt 0 ] && echo took",
+        "held\n0\nheld\n0\n0\ntook",
     ),
     check(
         "unload",

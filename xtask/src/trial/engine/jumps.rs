@@ -63,16 +63,16 @@ pub(super) const JUMPS: &[Check] = &[
     ),
     check(
         "a function that ftrace does not know",
-        "T=/proc/kmend_shapes; begin kmend_plain2 stop-machine 1 2>&1 | grep -c 'not supported'; jump kmend_plain2; begin kmend_plain2 hybrid 1 2>&1 | grep -c 'not supported'
-         for k in 1 2; do turn kmend_plain2 stop-machine 1; call plain; how kmend_plain2; begin kmend_plain2 hybrid 0 2>&1 | grep -c 'not supported'; call plain; turn kmend_plain2 stop-machine 0; call plain; done
+        "T=/proc/kmend_shapes; begin kmend_plain2 stop-machine 1 2>&1 | grep -c 'not supported'; jump kmend_plain2; for m in hybrid refcount; do begin kmend_plain2 $m 1 2>&1 | grep -c 'not supported'; done
+         for m in stop-machine quiesce; do turn kmend_plain2 $m 1; call plain; how kmend_plain2; begin kmend_plain2 hybrid 0 2>&1 | grep -c 'not supported'; call plain; turn kmend_plain2 $m 0; call plain; done
          busy plain 2 kmend_plain2 stop-machine 0; turn kmend_plain2 stop-machine 1; rmmod kmend_shapes; insmod /m/kmend_shapes.ko; call plain; how kmend_plain2; turn kmend_plain2 stop-machine 0; call plain",
-        "1\n1\n2\nkmend_shapes ks_plain patched jump\n1\n2\n1\n2\nkmend_shapes ks_plain patched jump\n1\n2\n1\n1 2\n2\nkmend_shapes ks_plain patched jump\n1",
+        "1\n1\n1\n2\nkmend_shapes ks_plain patched jump\n1\n2\n1\n2\nkmend_shapes ks_plain patched jump\n1\n2\n1\n1 2\n2\nkmend_shapes ks_plain patched jump\n1",
     ),
     // 11: recursion by a pointer, a part that was moved away, a tail call.
     check(
         "recursion: immediate breaks, others hold",
-        "T=/proc/kmend_shapes; busy recur 4 kmend_recur2 immediate 0; busy recur 1 kmend_recur2 stop-machine 0.1; jump kmend_recur2; for m in hybrid lazy; do busy recur 4 kmend_recur2 $m 0; done",
-        "0 1\n1\n1\n1",
+        "T=/proc/kmend_shapes; busy recur 4 kmend_recur2 immediate 0; busy recur 1 kmend_recur2 stop-machine 0.1; busy recur 1 kmend_recur2 refcount 0.1; jump kmend_recur2; for m in hybrid lazy quiesce; do busy recur 4 kmend_recur2 $m 0; done",
+        "0 1\n1\n1\n1\n1\n1",
     ),
     check(
         "a task in a part that was moved away",
@@ -83,9 +83,9 @@ pub(super) const JUMPS: &[Check] = &[
     ),
     check(
         "a helper that was jumped to keeps the patch's module",
-        "T=/proc/kmend_shapes; jump kmend_tail2; for m in hybrid stop-machine immediate; do turn kmend_tail2 $m 1; (read x < $T/tail; echo $x) > /tmp/slept & sleep 0.3; begin kmend_tail2 $m 0; enabled kmend_tail2; rmmod kmend_tail2 2>&1 | grep -c -i resource
+        "T=/proc/kmend_shapes; jump kmend_tail2; for m in hybrid stop-machine refcount immediate; do turn kmend_tail2 $m 1; (read x < $T/tail; echo $x) > /tmp/slept & sleep 0.3; begin kmend_tail2 $m 0; enabled kmend_tail2; rmmod kmend_tail2 2>&1 | grep -c -i resource
          late kmend_tail2; enabled kmend_tail2; wait; cat /tmp/slept; done",
-        "kmend_tail2 0 1 0\n1\nkmend_tail2 0 0 0\n2\nkmend_tail2 0 1 0\n1\nkmend_tail2 0 0 0\n2\nkmend_tail2 0 1 0\n1\nkmend_tail2 0 0 0\n2",
+        "kmend_tail2 0 1 0\n1\nkmend_tail2 0 0 0\n2\nkmend_tail2 0 1 0\n1\nkmend_tail2 0 0 0\n2\nkmend_tail2 0 1 0\n1\nkmend_tail2 0 0 0\n2\nkmend_tail2 0 1 0\n1\nkmend_tail2 0 0 0\n2",
     ),
     // 13: in the middle of a transition a second one is declined, and a target goes and comes.
     check(
@@ -99,8 +99,8 @@ pub(super) const JUMPS: &[Check] = &[
     check(
         "a CPU goes and comes",
         "C=/sys/devices/system/cpu/cpu1/online; rm -f /tmp/stop; (while [ ! -e /tmp/stop ]; do echo 0 > $C; sleep 0.1; echo 1 > $C; sleep 0.1; done) &
-         for m in hybrid lazy stop-machine immediate; do turn kmend_leaf2 $m 1; call leaf; turn kmend_leaf2 $m 0; call leaf; done; touch /tmp/stop; wait; cat $C",
-        "2\n1\n2\n1\n2\n1\n2\n1\n1",
+         for m in hybrid lazy stop-machine refcount quiesce immediate; do turn kmend_leaf2 $m 1; call leaf; turn kmend_leaf2 $m 0; call leaf; done; touch /tmp/stop; wait; cat $C",
+        "2\n1\n2\n1\n2\n1\n2\n1\n2\n1\n2\n1\n1",
     ),
     check(
         "unload again",
