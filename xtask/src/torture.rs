@@ -1,16 +1,18 @@
 //! Livepatches loaded, unloaded and replaced under a load, and kmend killed at random moments, until something breaks.
 
+mod engine;
 mod guest;
 mod kept;
 mod kills;
 mod sample;
 
+pub(crate) use engine::sample as engine_sample;
 pub(crate) use guest::{Amount, Supplies, Workshop};
 
 use crate::selfcheck::SEED;
 use crate::{built, kernels, narrate, packages};
 use anyhow::{Result, anyhow};
-use clap::Args;
+use clap::{Args, Subcommand};
 use comfy_table::Table;
 use guest::Times;
 use kept::Kept;
@@ -31,7 +33,10 @@ const MOST_KILLS: usize = 100;
 
 /// How much, and of which kernels.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Options {
+    #[command(subcommand)]
+    of: Option<Of>,
     /// Kernels to fetch (debian:FLAVOUR), or releases of kernels in the cache [default: those of the trials]
     #[arg(long = "kernel", value_name = "K")]
     kernels: Vec<String>,
@@ -55,6 +60,13 @@ pub(crate) struct Options {
     fresh: bool,
 }
 
+/// What else there is to torture.
+#[derive(Debug, Subcommand)]
+enum Of {
+    /// The consistency engine: every model under the load, with tracers at the patched functions
+    Engine(engine::Options),
+}
+
 /// What one guest does.
 #[derive(Debug)]
 enum Job {
@@ -73,6 +85,9 @@ struct Results {
 
 /// Tortures all kernels and prints the tables. Fails if a guest does.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    if let Some(Of::Engine(options)) = &options.of {
+        return engine::run(options);
+    }
     packages::ensure()?;
     let (cache, kmend) = (Cache::open()?, built::kmend()?);
     let wanted: Vec<&str> = if options.kernels.is_empty() {

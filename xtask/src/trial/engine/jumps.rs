@@ -12,9 +12,9 @@ pub(super) const JUMPS: &[Check] = &[
     ),
     check(
         "a jump under every model",
-        "for m in immediate stop-machine hybrid lazy; do turn kmend_leaf2 $m 1; call leaf; how kmend_leaf2; turn kmend_leaf2 $m 0; call leaf; done
+        "for m in immediate stop-machine hybrid lazy refcount quiesce; do turn kmend_leaf2 $m 1; call leaf; how kmend_leaf2; turn kmend_leaf2 $m 0; call leaf; done
          turn kmend_leaf2 hybrid 1; (echo ftrace > $S/kmend_leaf2/redirect) 2>&1 | grep -c busy; grep leaf2 /proc/kmend/state | tr -s ' ' | cut -d' ' -f2-; turn kmend_leaf2 hybrid 0",
-        "2\nkmend_target kt_leaf patched jump\n1\n2\nkmend_target kt_leaf patched jump\n1\n2\nkmend_target kt_leaf patched jump\n1\n2\nkmend_target kt_leaf patched jump\n1
+        "2\nkmend_target kt_leaf patched jump\n1\n2\nkmend_target kt_leaf patched jump\n1\n2\nkmend_target kt_leaf patched jump\n1\n2\nkmend_target kt_leaf patched jump\n1\n2\nkmend_target kt_leaf patched jump\n1\n2\nkmend_target kt_leaf patched jump\n1
          1\nkmend_leaf2 enabled hybrid jump",
     ),
     check(
