@@ -8,7 +8,7 @@ KMEND_LIVING(old_tail, kmend_shapes, ks_tail);
 
 static lone int helper(int result)
 {
-	msleep(1500);
+	msleep(4000);
 	return result;
 }
 
