@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// From power on to power off. A guest takes 4 to 8 s where nothing hangs and nobody else is at work.
-const GUEST_TIMEOUT: Duration = Duration::from_secs(150);
+const GUEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// Units of each kernel that the differ's own checks always look at.
 const UNITS: usize = 20;
 /// The same with `--all`.

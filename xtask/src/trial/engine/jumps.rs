@@ -71,7 +71,7 @@ pub(super) const JUMPS: &[Check] = &[
     // 11: recursion by a pointer, a part that was moved away, a tail call.
     check(
         "recursion: immediate breaks, others hold",
-        "T=/proc/kmend_shapes; busy recur 4 kmend_recur2 immediate 0; busy recur 1 kmend_recur2 stop-machine 0.1; busy recur 1 kmend_recur2 refcount 0.1; jump kmend_recur2; for m in hybrid lazy quiesce; do busy recur 4 kmend_recur2 $m 0; done",
+        "T=/proc/kmend_shapes; busy recur 4 kmend_recur2 immediate 0 0; busy recur 1 kmend_recur2 stop-machine 0.1; busy recur 1 kmend_recur2 refcount 0.1; jump kmend_recur2; for m in hybrid lazy quiesce; do busy recur 4 kmend_recur2 $m 0; done",
         "0 1\n1\n1\n1\n1\n1",
     ),
     check(

@@ -75,11 +75,11 @@ impl Row {
     fn check(&self, model: &str, holds: bool) -> Check {
         let waits = self.always_inside && ["stop-machine", "refcount"].contains(&model);
         let (readers, pause) = if waits { (2, "0.2") } else { (4, "0") };
-        let verdict = if holds { "holds" } else { "breaks" };
+        let (verdict, wanted) = if holds { ("holds", "") } else { ("breaks", " 0") };
         Check {
             name: Cow::Owned(format!("{}: {model} {verdict}", self.name)),
             commands: Cow::Owned(format!(
-                "busy {} {readers} {} {model} {pause}; enabled {}",
+                "busy {} {readers} {} {model} {pause}{wanted}; enabled {}",
                 self.file, self.patch, self.patch
             )),
             prints: Cow::Owned(format!("{}\n{} 0 0 0", if holds { "1" } else { "0 1" }, self.patch)),
