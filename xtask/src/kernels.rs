@@ -2,6 +2,7 @@
 
 use crate::narrate;
 use anyhow::Result;
+use clap::Args;
 use kmend_store::{Cache, Kernel, Progress, Stage, fetch};
 use std::time::Instant;
 
@@ -9,6 +10,21 @@ use std::time::Instant;
 pub(crate) const FIRST: &str = "debian:cloud-amd64";
 /// All the kernels that a livepatch is tried on. The second has IBT, and runs objtool at the final link.
 pub(crate) const ALL: [&str; 2] = [FIRST, "debian:6.12-cloud-amd64"];
+
+/// Which kernels a command is for.
+#[derive(Debug, Args)]
+pub(crate) struct Wanted {
+    /// Kernels to fetch (debian:FLAVOUR), or releases of kernels in the cache [default: those of the trials]
+    #[arg(long = "kernel", value_name = "K")]
+    kernels: Vec<String>,
+}
+
+impl Wanted {
+    /// Names that [`choose`] takes.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        if self.kernels.is_empty() { ALL.to_vec() } else { self.kernels.iter().map(String::as_str).collect() }
+    }
+}
 
 /// A kernel to fetch (`debian:FLAVOUR`), or one of the cache by its release.
 pub(crate) fn choose(cache: &Cache, wanted: &str) -> Result<Kernel> {

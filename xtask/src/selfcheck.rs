@@ -40,9 +40,8 @@ pub(crate) const SEED: u64 = 1;
 /// What to look at.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Kernels to fetch (debian:FLAVOUR), or releases of kernels in the cache [default: those of the trials]
-    #[arg(long = "kernel", value_name = "K")]
-    kernels: Vec<String>,
+    #[command(flatten)]
+    kernels: kernels::Wanted,
     /// Units of each kernel
     #[arg(long, value_name = "N", default_value_t = 400)]
     units: usize,
@@ -63,16 +62,11 @@ type Result1 = (String, Result<Seen>, Duration);
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     packages::ensure()?;
     let cache = Cache::open()?;
-    let wanted: Vec<&str> = if options.kernels.is_empty() {
-        kernels::ALL.to_vec()
-    } else {
-        options.kernels.iter().map(String::as_str).collect()
-    };
     let columns =
         ["kernel", "units", "failed", "constants found", "constants refused", "clones renumbered", "time"];
     let mut table = narrate::table(&columns);
     let mut failures = Vec::new();
-    for kernel in wanted {
+    for kernel in options.kernels.names() {
         let start = Instant::now();
         let subject = Subject::new(cache.clone(), kernels::choose(&cache, kernel)?)?;
         let release = subject.kernel.release.clone();

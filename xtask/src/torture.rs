@@ -37,9 +37,8 @@ const MOST_KILLS: usize = 100;
 pub(crate) struct Options {
     #[command(subcommand)]
     of: Option<Of>,
-    /// Kernels to fetch (debian:FLAVOUR), or releases of kernels in the cache [default: those of the trials]
-    #[arg(long = "kernel", value_name = "K")]
-    kernels: Vec<String>,
+    #[command(flatten)]
+    kernels: kernels::Wanted,
     /// Loads and unloads of each kernel
     #[arg(long, value_name = "N", default_value_t = 1000)]
     rounds: u32,
@@ -90,17 +89,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     packages::ensure()?;
     let (cache, kmend) = (Cache::open()?, built::kmend()?);
-    let wanted: Vec<&str> = if options.kernels.is_empty() {
-        kernels::ALL.to_vec()
-    } else {
-        options.kernels.iter().map(String::as_str).collect()
-    };
     let mut rounds = narrate::table(&[
         "kernel", "guests", "failed", "rounds", "replaces", "load", "unload", "replace", "time",
     ]);
     let mut kills = narrate::table(&["kernel", "killed", "times", "what was left"]);
     let mut failed = 0;
-    for kernel in wanted {
+    for kernel in options.kernels.names() {
         let start = Instant::now();
         let kernel = kernels::choose(&cache, kernel)?;
         let kept = Kept::open(&kernel, &kmend)?;

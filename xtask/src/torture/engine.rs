@@ -28,9 +28,8 @@ const WARM_UP: u32 = 12;
 /// How much, of which kernels and models.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Kernels to fetch (debian:FLAVOUR), or releases of kernels in the cache [default: those of the trials]
-    #[arg(long = "kernel", value_name = "K")]
-    kernels: Vec<String>,
+    #[command(flatten)]
+    kernels: kernels::Wanted,
     /// Consistency models [default: all]
     #[arg(long = "model", value_name = "M", value_parser = MODELS)]
     models: Vec<String>,
@@ -76,15 +75,10 @@ impl Times {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     packages::ensure()?;
     let cache = Cache::open()?;
-    let wanted: Vec<&str> = if options.kernels.is_empty() {
-        kernels::ALL.to_vec()
-    } else {
-        options.kernels.iter().map(String::as_str).collect()
-    };
     let mut table =
         narrate::table(&["kernel", "model", "rounds", "enable", "disable", "held, longest", "time"]);
     let mut failed = 0;
-    for kernel in wanted {
+    for kernel in options.kernels.names() {
         let kernel = kernels::choose(&cache, kernel)?;
         let accelerator = Accelerator::choose(&kernel.image, Some(cache.root()));
         for (model, time, result) in all(&kernel, accelerator, options)? {
