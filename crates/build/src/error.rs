@@ -6,7 +6,7 @@ use kmend_kernel::KernelError;
 use kmend_link::LinkError;
 use kmend_match::MatchError;
 use kmend_object::ObjectError;
-use kmend_refusal::{Code, Coded};
+use kmend_refusal::{Code, Coded, Refusal};
 use kmend_sign::SignError;
 use kmend_store::StoreError;
 use kmend_types::TypesError;
@@ -79,6 +79,17 @@ pub enum BuildError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl BuildError {
+    /// The refusals it carries, for errors that are several.
+    pub(crate) fn refusals(&self) -> &[Refusal] {
+        match self {
+            BuildError::Link(error) => error.refusals(),
+            BuildError::Engine(error) => error.refusals(),
+            _ => &[],
+        }
+    }
 }
 
 impl Coded for BuildError {

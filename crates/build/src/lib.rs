@@ -11,6 +11,8 @@ mod consistency;
 mod error;
 mod explain;
 mod exports;
+mod facts;
+mod outset;
 mod pipeline;
 mod publish;
 mod report;

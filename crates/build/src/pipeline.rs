@@ -4,18 +4,18 @@ use crate::consistency;
 use crate::error::BuildError;
 use crate::explain;
 use crate::exports::Versions;
+use crate::facts::Facts;
+use crate::outset::empty_report;
 use crate::publish::{Made, check_output, publish};
 use crate::report::{
-    EngineReport, KernelReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SCHEMA,
-    SymbolReport, UnitReport,
+    EngineReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SymbolReport, UnitReport,
 };
-use crate::subject::subject;
 use crate::types;
 use crate::units::{self, Proof, ProvenUnit};
 use crate::{Built, Event, Request, Stage};
 use kmend_compile::{Failure, Outcome, PatchFile, Prepared, Target};
 use kmend_explain::Explanation;
-use kmend_kernel::{Image, KernelError, ModuleTree};
+use kmend_kernel::{Image, KernelError};
 use kmend_link::{
     BuiltModule, ForEngine, LinkInput, Linked, Mends, Paths, Resolution, TargetKernel, UnitInput,
 };
@@ -25,8 +25,8 @@ use kmend_store::Kernel;
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::thread;
 use std::time::{Duration, Instant};
-use std::{fs, thread};
 
 /// Runs the stages and writes down what they find.
 pub(crate) struct Pipeline<'a> {
@@ -46,7 +46,11 @@ enum Stop {
 
 impl<E: Into<BuildError>> From<E> for Stop {
     fn from(error: E) -> Self {
-        Stop::Failed(error.into())
+        let error = error.into();
+        match error.refusals() {
+            [] => Stop::Failed(error),
+            refusals => Stop::Refused(refusals.to_vec()),
+        }
     }
 }
 
@@ -221,11 +225,7 @@ impl<'a> Pipeline<'a> {
     fn engine(&mut self) -> Result<Option<ForEngine>, Stop> {
         let request = self.request;
         let Some(wanted) = &request.engine else { return Ok(None) };
-        let engine = self.timed(Stage::Engine, |_| consistency::for_engine(request, wanted));
-        engine.map(Some).map_err(|error| match error.refusals() {
-            [] => Stop::from(error),
-            refusals => Stop::Refused(refusals.to_vec()),
-        })
+        Ok(Some(self.timed(Stage::Engine, |_| consistency::for_engine(request, wanted))?))
     }
 
     fn link(
@@ -274,11 +274,7 @@ impl<'a> Pipeline<'a> {
             make_variables: vec![("CC".into(), kernel.compiler.clone())],
             jobs: thread::available_parallelism().map_or(1, usize::from),
         };
-        let module = self.timed(Stage::Module, |_| kmend_link::make_module(linked, &paths, scratch));
-        module.map_err(|error| match error.refusals() {
-            [] => Stop::from(error),
-            refusals => Stop::Refused(refusals.to_vec()),
-        })
+        Ok(self.timed(Stage::Module, |_| kmend_link::make_module(linked, &paths, scratch))?)
     }
 
     /// Reads the module back for its manifest, and signs both.
@@ -347,27 +343,6 @@ impl<'a> Pipeline<'a> {
     }
 }
 
-/// What is read of the kernel that ships.
-struct Facts {
-    image: Image,
-    modules: Option<ModuleTree>,
-    symvers: String,
-}
-
-impl Facts {
-    fn read(image: &Path, modules: &Path, symvers: &Path) -> Result<Self, KernelError> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| KernelError::Io { path, source }
-        };
-        Ok(Facts {
-            image: Image::open(image)?,
-            modules: if modules.is_dir() { Some(ModuleTree::open(modules)?) } else { None },
-            symvers: fs::read_to_string(symvers).map_err(io(symvers))?,
-        })
-    }
-}
-
 fn check_architecture() -> Result<(), Stop> {
     if cfg!(target_arch = "x86_64") {
         return Ok(());
@@ -396,48 +371,4 @@ fn nothing_changes(units: &[UnitReport], patches: &[PatchReport]) -> Refusal {
     let subject: Vec<&str> = if units.is_empty() { patches.collect() } else { sources.collect() };
     let why = "the patched source compiles to the same code and data";
     Refusal::new(Code::NothingChanges, subject.join(", "), why)
-}
-
-fn empty_report(request: &Request<'_>) -> Report {
-    let kernel = request.kernel;
-    let patches = request.patches.iter().map(|(name, bytes)| PatchReport {
-        name: name.clone(),
-        blake3: blake3::hash(bytes).to_hex().to_string(),
-        subject: subject(bytes),
-    });
-    Report {
-        schema: SCHEMA,
-        kmend: env!("CARGO_PKG_VERSION"),
-        name: name(request),
-        kernel: KernelReport {
-            release: kernel.release.clone(),
-            version: kernel.version.clone(),
-            build_id: None,
-            compiler: kernel.compiler_text.clone(),
-        },
-        fixes: request.fixes.clone(),
-        patches: patches.collect(),
-        units: Vec::new(),
-        reach: None,
-        symbols: Vec::new(),
-        notes: Vec::new(),
-        recommended: None,
-        refusals: Vec::new(),
-        module: None,
-    }
-}
-
-/// The livepatch's name: as asked for, or made from the first patch's file name, of which as much is taken as the
-/// kernel allows (`git format-patch` writes names of up to 64 characters).
-fn name(request: &Request<'_>) -> String {
-    if let Some(name) = &request.name {
-        return name.clone();
-    }
-    let first = request.patches.first().map_or("patch", |(name, _)| name.as_str());
-    let stem = Path::new(first).file_stem().map_or_else(|| first.into(), |stem| stem.to_string_lossy());
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let plain = stem.chars().map(|c| if is_plain(c) { c } else { '-' });
-    let name: String = plain.take(kmend_link::LONGEST_NAME).collect();
-    let name = name.trim_matches('-');
-    if name.is_empty() { "patch".into() } else { name.to_owned() }
 }

@@ -13,7 +13,7 @@ const MADE_FOR: &str = "made_for.h";
 
 /// The engine's name as a module.
 pub const fn module_name() -> &'static str {
-    "kmend_engine"
+    kmend_link::ENGINE
 }
 
 /// Makes modules for one kernel.

@@ -20,7 +20,7 @@ pub use table::{Callback, PatchedFunction, PatchedObject};
 /// The object that is always there.
 const VMLINUX: &str = "vmlinux";
 /// The module of the consistency engine: a livepatch that depends on it is a patch for that.
-const ENGINE: &str = "kmend_engine";
+pub const ENGINE: &str = "kmend_engine";
 /// Before the object in the name of a livepatch symbol (Documentation/livepatch/module-elf-format.rst, "4.
 /// Livepatch symbols").
 const SYMBOL_PREFIX: &str = ".klp.sym.";

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// The engine's name as a module, which the patch depends on.
-const MODULE: &str = "kmend_engine";
+pub const ENGINE: &str = "kmend_engine";
 
 /// The way to redirect callers that a patch asks for by a field of its own; the others need none.
 const JUMP: &str = "jump";
@@ -54,7 +54,7 @@ pub(crate) fn living(functions: &[PatchedFunction]) -> impl Iterator<Item = Plan
 
 /// Whether a module may need these to be loaded first: a patch for the engine needs that and nothing else.
 pub(crate) fn allows(linked: &Linked, depends: &str) -> bool {
-    linked.engine.is_some() && depends == MODULE
+    linked.engine.is_some() && depends == ENGINE
 }
 
 /// What the table declares beside what every table does.

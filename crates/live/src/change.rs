@@ -96,19 +96,6 @@ impl System {
         self.wait(name, timeout, watch)
     }
 
-    /// Says how a patch of the engine is to be switched, unless it is being switched. The engine is not to turn the transition
-    /// around by itself: whoever waits for it says what it comes to.
-    pub(crate) fn prepare_switch(&self, name: &str, switch: &Switch) -> Result<(), LiveError> {
-        self.can_switch(name, switch)?;
-        match self.patch(name)? {
-            Some(patch) if patch.engine.is_some() && !patch.transition => self.set_switch(name, switch, None),
-            Some(patch) if patch.transition && !switch.is_default() => {
-                Err(LiveError::TransitionBusy { name: name.to_owned(), other: patch.name })
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Checks that the tasks that hold a transition can be signalled.
     pub fn can_signal(&self, name: &str) -> Result<(), LiveError> {
         self.require_kernel(name, WAKES.0, WAKES.1)

@@ -5,14 +5,12 @@ use crate::error::LiveError;
 use crate::kernel_log::KernelLog;
 use crate::patches::{LoadedPatch, PatchedFunction, PatchedObject, State};
 use crate::system::{System, check_name, folders_in, read_flag, read_if_there};
-use kmend_inspect::Inspection;
+use kmend_inspect::{ENGINE, Inspection};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-/// The engine's module.
-pub(crate) const MODULE: &str = "kmend_engine";
 /// The folder with one folder for each of its patches.
 const PATCHES: &str = "sys/kernel/kmend";
 /// All patches in the order in which they were enabled.
@@ -42,16 +40,9 @@ pub struct EnginePatch {
     pub enabled: bool,
     /// Whether it is being switched.
     pub transition: bool,
-    /// The consistency model of the next or present transition.
-    pub model: String,
-    /// How callers are redirected.
-    pub redirect: String,
-    /// For how long the last transition held all CPUs, in nanoseconds.
-    pub pause_ns: u64,
-    /// How long the last transition took, in nanoseconds.
-    pub switch_ns: u64,
-    /// Why the last transition was reversed: 0, or a negative errno.
-    pub error: i64,
+    /// How it is switched.
+    #[serde(flatten)]
+    pub switching: Switching,
     /// Its functions.
     pub functions: Vec<EngineFunction>,
     /// The first tasks that hold the transition: PID, command and function.
@@ -97,13 +88,7 @@ impl From<EnginePatch> for LoadedPatch {
             transition: patch.transition,
             replace: None,
             objects: objects.into_iter().map(object).collect(),
-            engine: Some(Switching {
-                model: patch.model,
-                redirect: patch.redirect,
-                pause_ns: patch.pause_ns,
-                switch_ns: patch.switch_ns,
-                error: patch.error,
-            }),
+            engine: Some(patch.switching),
         }
     }
 }
@@ -124,7 +109,7 @@ pub struct EngineFunction {
 impl System {
     /// The engine; `None` if it is not loaded.
     pub fn engine(&self) -> Result<Option<Engine>, LiveError> {
-        let Some(references) = self.references(MODULE)? else { return Ok(None) };
+        let Some(references) = self.references(ENGINE)? else { return Ok(None) };
         let folder = self.path(PATCHES);
         let mut patches = Vec::new();
         for name in folders_in(&folder)? {
@@ -136,7 +121,7 @@ impl System {
         };
         Ok(Some(Engine {
             references,
-            interface: read_if_there(&self.module(MODULE).join("version"))?,
+            interface: read_if_there(&self.module(ENGINE).join("version"))?,
             models: words("models")?,
             redirects: words("redirects")?,
             patches,
@@ -187,7 +172,7 @@ impl System {
         }
         let mut errors = self.misfits(&candidate.module);
         errors.extend(self.vouch(&mut candidate).err());
-        if self.module(MODULE).exists() {
+        if self.module(ENGINE).exists() {
             errors.push(LiveError::EngineLoaded);
         }
         if errors.is_empty() { Ok(candidate) } else { Err(errors) }
@@ -196,14 +181,14 @@ impl System {
     /// Loads the engine.
     pub fn load_engine(&self, engine: &Candidate) -> Result<(), LiveError> {
         let log = KernelLog::from_now(&self.path("dev/kmsg"));
-        self.calls.insert(engine.bytes(), "").map_err(|errno| self.refused(MODULE.into(), errno, &log))
+        self.calls.insert(engine.bytes(), "").map_err(|errno| self.refused(ENGINE.into(), errno, &log))
     }
 
     /// Unloads the engine, which none of the patches may use. Tasks that it asked to switch and that sleep hold it for
     /// longer than its patches do, so that it is tried until the time is over.
     pub fn unload_engine(&self, timeout: Duration) -> Result<(), LiveError> {
         self.can_unload_engine()?;
-        self.remove_module(MODULE, timeout)
+        self.remove_module(ENGINE, timeout)
     }
 
     /// Checks that the engine is loaded and no patch uses it.
@@ -226,11 +211,13 @@ fn patch(folder: &Path, name: String) -> Result<Option<EnginePatch>, LiveError> 
         name,
         enabled,
         transition: read_flag(&folder.join("transition"))?.unwrap_or_default(),
-        model: text("model")?,
-        redirect: text("redirect")?,
-        pause_ns: text("pause_ns")?.parse().unwrap_or_default(),
-        switch_ns: text("switch_ns")?.parse().unwrap_or_default(),
-        error: text("error")?.parse().unwrap_or_default(),
+        switching: Switching {
+            model: text("model")?,
+            redirect: text("redirect")?,
+            pause_ns: text("pause_ns")?.parse().unwrap_or_default(),
+            switch_ns: text("switch_ns")?.parse().unwrap_or_default(),
+            error: text("error")?.parse().unwrap_or_default(),
+        },
         functions: text("functions")?.lines().filter_map(function).collect(),
         blocking: text("blocking")?.lines().map(str::to_owned).collect(),
     }))
@@ -286,7 +273,8 @@ mod tests {
         let engine = fake.system().engine().unwrap().unwrap();
         let patch = &engine.patches[0];
         assert_eq!((patch.name.as_str(), patch.enabled, patch.transition), ("fix", true, true));
-        assert_eq!((patch.model.as_str(), patch.switch_ns, patch.error), ("hybrid", 1500, -110));
+        let switching = &patch.switching;
+        assert_eq!((switching.model.as_str(), switching.switch_ns, switching.error), ("hybrid", 1500, -110));
         assert_eq!((patch.functions[0].jumps, patch.functions[1].jumps), (true, false));
         assert_eq!(patch.functions[1].state, "absent");
         assert_eq!(patch.blocking, ["17 cat do_it"]);
@@ -299,7 +287,7 @@ mod tests {
         fake.write("sys/kernel/kmend/fix/pause_ns", "99999999999999999999999\n");
         let engine = fake.system().engine().unwrap().unwrap();
         assert_eq!(engine.patches[0].functions.len(), 1);
-        assert_eq!(engine.patches[0].pause_ns, 0);
+        assert_eq!(engine.patches[0].switching.pause_ns, 0);
         let patch = fake.system().patch("fix").unwrap().unwrap();
         assert_eq!((patch.objects.len(), patch.engine.unwrap().model.as_str()), (1, "hybrid"));
         fake.write("sys/kernel/kmend/fix/enabled", "maybe\n");

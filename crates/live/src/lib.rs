@@ -20,6 +20,7 @@ mod metrics;
 mod modules;
 mod parameters;
 mod patches;
+mod refused;
 mod status;
 mod switch;
 mod system;

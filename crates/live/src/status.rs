@@ -1,11 +1,11 @@
 //! How the kernel and its livepatches stand.
 
-use crate::engine::MODULE as ENGINE;
 use crate::error::LiveError;
 use crate::kernel_log;
 use crate::patches::{LoadedPatch, PatchedFunction, State};
 use crate::system::{System, folders_in, read, read_if_there};
 use crate::taint::Taint;
+use kmend_inspect::ENGINE;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -5,7 +5,6 @@
 
 use crate::engine::Engine;
 use crate::error::LiveError;
-use crate::kernel_log::KernelLog;
 use crate::system::System;
 use crate::transition::write_value;
 use kmend_inspect::Inspection;
@@ -101,6 +100,19 @@ impl System {
         Ok(())
     }
 
+    /// Says how a patch of the engine is to be switched, unless it is being switched. The engine is not to turn the transition
+    /// around by itself: whoever waits for it says what it comes to.
+    pub(crate) fn prepare_switch(&self, name: &str, switch: &Switch) -> Result<(), LiveError> {
+        self.can_switch(name, switch)?;
+        match self.patch(name)? {
+            Some(patch) if patch.engine.is_some() && !patch.transition => self.set_switch(name, switch, None),
+            Some(patch) if patch.transition && !switch.is_default() => {
+                Err(LiveError::TransitionBusy { name: name.to_owned(), other: patch.name })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Refuses what makes sense for the kernel's own livepatch alone.
     pub fn require_kernel(
         &self,
@@ -123,21 +135,6 @@ fn switch_error(name: &str, path: &std::path::Path, error: io::Error) -> LiveErr
         return LiveError::TransitionBusy { name: name.to_owned(), other: name.to_owned() };
     }
     LiveError::at(path, error)
-}
-
-/// Why the engine did not begin to enable or disable a patch.
-pub(crate) fn engine_refused(name: &str, enable: bool, error: io::Error, log: &KernelLog) -> LiveError {
-    let why = match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::BUSY) if enable => "someone else redirects or probes one of its functions",
-        Some(Errno::BUSY) => "a newer patch has a version of one of its functions: disable that first",
-        Some(Errno::INVAL) => {
-            "its model does not suit it: it does something when nothing runs the old code any more"
-        }
-        Some(Errno::AGAIN) => "a module that it patches is just coming or going: try again",
-        Some(Errno::NOENT) => "a module that it patches lacks one of its functions or symbols",
-        _ => "the consistency engine refused it",
-    };
-    LiveError::KernelRefused { name: name.to_owned(), why, errno: error, log: log.about(name) }
 }
 
 #[cfg(test)]

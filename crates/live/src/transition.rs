@@ -3,7 +3,7 @@
 use crate::error::LiveError;
 use crate::kernel_log::KernelLog;
 use crate::patches::State;
-use crate::switch::engine_refused;
+use crate::refused::engine_refused;
 use crate::system::{LOOK, System};
 use rustix::io::Errno;
 use serde::Serialize;

@@ -1,10 +1,10 @@
 //! Disabling a livepatch and unloading its module.
 
-use crate::engine::MODULE as ENGINE;
 use crate::error::LiveError;
 use crate::switch::Switch;
 use crate::system::{System, check_name, read_if_there};
 use crate::transition::{Wait, Watch};
+use kmend_inspect::ENGINE;
 use rustix::io::Errno;
 use serde::Serialize;
 use std::ffi::CString;

@@ -48,20 +48,21 @@ fn text(document: &Document) -> String {
 
 fn add_patch(text: &mut String, patch: &EnginePatch) {
     let (name, state) = (paint(BOLD, &patch.name), state(patch.state()));
+    let how = &patch.switching;
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "{name} {state}, model {}, redirect {}", patch.model, patch.redirect);
+    let _ = writeln!(text, "{name} {state}, model {}, redirect {}", how.model, how.redirect);
     for function in &patch.functions {
         let _ = writeln!(text, "  {} {}: {}", function.object, function.name, function.state);
     }
     for task in &patch.blocking {
         let _ = writeln!(text, "  held up by {task}");
     }
-    if patch.switch_ns > 0 {
-        let (took, held) = (micros(patch.switch_ns), micros(patch.pause_ns));
+    if how.switch_ns > 0 {
+        let (took, held) = (micros(how.switch_ns), micros(how.pause_ns));
         let _ = writeln!(text, "  the last transition took {took} µs and held all CPUs for {held} µs");
     }
-    if patch.error != 0 {
-        let _ = writeln!(text, "  the last transition was reversed (error {})", -patch.error);
+    if how.error != 0 {
+        let _ = writeln!(text, "  the last transition was reversed (error {})", -how.error);
     }
 }
 
