@@ -2,11 +2,6 @@
 /* A function with a part that is moved away */
 #include "kmend_test.h"
 
-KMEND_LIVING(old_cold, kmend_shapes, ks_cold);
+CONSTANT(kmend_shapes, ks_cold, 2)
 
-static lone int new_cold(void)
-{
-	return 2;
-}
-
-TEST_PATCH("kmend_shapes", { "ks_cold", old_cold, new_cold });
+TEST_PATCH("kmend_shapes", FUNC(ks_cold));

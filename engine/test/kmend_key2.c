@@ -2,11 +2,6 @@
 /* A function in which there is no room for a jump */
 #include "kmend_test.h"
 
-KMEND_LIVING(old_key, kmend_shapes, ks_key);
+CONSTANT(kmend_shapes, ks_key, 2)
 
-static lone int new_key(void)
-{
-	return 2;
-}
-
-TEST_PATCH("kmend_shapes", { "ks_key", old_key, new_key });
+TEST_PATCH("kmend_shapes", FUNC(ks_key));

@@ -2,11 +2,6 @@
 /* A third version of a leaf function */
 #include "kmend_test.h"
 
-KMEND_LIVING(old_leaf, kmend_target, kt_leaf);
+CONSTANT(kmend_target, kt_leaf, 3)
 
-static lone int new_leaf(void)
-{
-	return 3;
-}
-
-TEST_PATCH("kmend_target", { "kt_leaf", old_leaf, new_leaf });
+TEST_PATCH("kmend_target", FUNC(kt_leaf));

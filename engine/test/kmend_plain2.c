@@ -2,11 +2,6 @@
 /* A function that ftrace does not know */
 #include "kmend_test.h"
 
-KMEND_LIVING(old_plain, kmend_shapes, ks_plain);
+CONSTANT(kmend_shapes, ks_plain, 2)
 
-static lone int new_plain(void)
-{
-	return 2;
-}
-
-TEST_PATCH("kmend_shapes", { "ks_plain", old_plain, new_plain });
+TEST_PATCH("kmend_shapes", FUNC(ks_plain));

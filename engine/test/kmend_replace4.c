@@ -3,11 +3,6 @@
 #define REPLACE true
 #include "kmend_test.h"
 
-KMEND_LIVING(old_leaf, kmend_target, kt_leaf);
+CONSTANT(kmend_target, kt_leaf, 4)
 
-static lone int new_leaf(void)
-{
-	return 4;
-}
-
-TEST_PATCH("kmend_target", { "kt_leaf", old_leaf, new_leaf });
+TEST_PATCH("kmend_target", FUNC(kt_leaf));

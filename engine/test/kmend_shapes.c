@@ -1,22 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * Functions of shapes that are hard to redirect, or to know when left
- *
- * Reading /proc/kmend_shapes/NAME calls a function in the reader's context and
- * shows what it returned.
- */
+/* Functions of shapes that are hard to redirect, or to know when left */
 #include <linux/delay.h>
 #include <linux/jump_label.h>
 #include <linux/module.h>
-#include <linux/proc_fs.h>
-#include <linux/seq_file.h>
-#include <linux/wait.h>
 
-#define lone __attribute__((noipa))
+#include "kmend_files.h"
 
-static DECLARE_WAIT_QUEUE_HEAD(queue);
 static DEFINE_STATIC_KEY_FALSE(key);
-static bool awake, busy, wanted = true;
+static bool busy, wanted = true;
 static struct proc_dir_entry *root;
 
 static int ks_recur(int depth);
@@ -85,24 +76,6 @@ static lone int ks_key(void)
 	return 1;
 }
 
-static int wake(void)
-{
-	WRITE_ONCE(awake, true);
-	wake_up_all(&queue);
-	return 1;
-}
-
-static int tire(void)
-{
-	WRITE_ONCE(awake, false);
-	return 1;
-}
-
-struct file_of {
-	const char *name;
-	int (*call)(void);
-};
-
 static const struct file_of files[] = {
 	{ "plain", ks_plain },
 	{ "recur", run_recur },
@@ -112,27 +85,13 @@ static const struct file_of files[] = {
 	{ "key", ks_key },
 	{ "wake", wake },
 	{ "tire", tire },
+	{ }
 };
-
-static int show(struct seq_file *file, void *unused)
-{
-	const struct file_of *of = file->private;
-
-	seq_printf(file, "%d\n", of->call());
-	return 0;
-}
 
 static int __init shapes_init(void)
 {
-	int i;
-
-	root = proc_mkdir("kmend_shapes", NULL);
-	if (!root)
-		return -ENOMEM;
-	for (i = 0; i < ARRAY_SIZE(files); i++)
-		proc_create_single_data(files[i].name, 0444, root, show,
-					(void *)&files[i]);
-	return 0;
+	root = make_files("kmend_shapes", files);
+	return root ? 0 : -ENOMEM;
 }
 
 static void __exit shapes_exit(void)

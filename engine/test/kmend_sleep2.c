@@ -2,18 +2,7 @@
 /* A function in which tasks sleep, and a leaf */
 #include "kmend_test.h"
 
-KMEND_LIVING(old_sleep, kmend_target, kt_sleep);
-KMEND_LIVING(old_leaf, kmend_target, kt_leaf);
+CONSTANT(kmend_target, kt_sleep, 2)
+CONSTANT(kmend_target, kt_leaf, 2)
 
-static lone int new_sleep(void)
-{
-	return 2;
-}
-
-static lone int new_leaf(void)
-{
-	return 2;
-}
-
-TEST_PATCH("kmend_target", { "kt_sleep", old_sleep, new_sleep },
-	   { "kt_leaf", old_leaf, new_leaf });
+TEST_PATCH("kmend_target", FUNC(kt_sleep), FUNC(kt_leaf));

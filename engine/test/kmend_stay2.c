@@ -2,21 +2,11 @@
 /* Functions of two modules, of which one can go while a task is in the other */
 #include "kmend_test.h"
 
-KMEND_LIVING(old_cold, kmend_shapes, ks_cold);
-KMEND_LIVING(old_leaf, kmend_target, kt_leaf);
+CONSTANT(kmend_shapes, ks_cold, 2)
+CONSTANT(kmend_target, kt_leaf, 2)
 
-static lone int new_cold(void)
-{
-	return 2;
-}
-
-static lone int new_leaf(void)
-{
-	return 2;
-}
-
-static struct kmend_func shapes[] = { { "ks_cold", old_cold, new_cold }, { } };
-static struct kmend_func target[] = { { "kt_leaf", old_leaf, new_leaf }, { } };
+static struct kmend_func shapes[] = { FUNC(ks_cold), { } };
+static struct kmend_func target[] = { FUNC(kt_leaf), { } };
 
 TEST_OBJECTS({ .name = "kmend_shapes", .funcs = shapes },
 	     { .name = "kmend_target", .funcs = target });

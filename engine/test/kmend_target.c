@@ -1,23 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/*
- * Functions for the test patches to replace
- *
- * Reading /proc/kmend_target/NAME calls a function in the reader's context and
- * shows what it returned.
- */
+/* Functions for the test patches to replace */
 #include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
-#include <linux/proc_fs.h>
-#include <linux/seq_file.h>
 #include <linux/timer.h>
-#include <linux/wait.h>
 
-#define lone __attribute__((noipa))
+#include "kmend_files.h"
 
-static DECLARE_WAIT_QUEUE_HEAD(queue);
-static bool awake;
 static struct proc_dir_entry *root;
 static struct task_struct *thread;
 static int last_step, last_tick;
@@ -207,19 +197,6 @@ static lone int kt_nap(void)
 	return wait_event_interruptible(queue, READ_ONCE(awake)) ? -EINTR : 1;
 }
 
-static int wake(void)
-{
-	WRITE_ONCE(awake, true);
-	wake_up_all(&queue);
-	return 1;
-}
-
-static int tire(void)
-{
-	WRITE_ONCE(awake, false);
-	return 1;
-}
-
 /* Called again and again by a kernel thread. */
 static lone int kt_step(void)
 {
@@ -277,11 +254,6 @@ static int cost(void)
 	return (int)start / 10000;
 }
 
-struct file_of {
-	const char *name;
-	int (*call)(void);
-};
-
 static const struct file_of files[] = {
 	{ "leaf", kt_leaf },
 	{ "pair", kt_a },
@@ -298,27 +270,19 @@ static const struct file_of files[] = {
 	{ "step", step },
 	{ "tick", tick },
 	{ "cost", cost },
+	{ }
 };
-
-static int show(struct seq_file *file, void *unused)
-{
-	const struct file_of *of = file->private;
-
-	seq_printf(file, "%d\n", of->call());
-	return 0;
-}
 
 static int __init target_init(void)
 {
-	int i;
-
 	thread = kthread_run(loop, NULL, "kmend_target");
 	if (IS_ERR(thread))
 		return PTR_ERR(thread);
-	root = proc_mkdir("kmend_target", NULL);
-	for (i = 0; i < ARRAY_SIZE(files); i++)
-		proc_create_single_data(files[i].name, 0444, root, show,
-					(void *)&files[i]);
+	root = make_files("kmend_target", files);
+	if (!root) {
+		kthread_stop(thread);
+		return -ENOMEM;
+	}
 	mod_timer(&timer, jiffies + 1);
 	return 0;
 }

@@ -28,6 +28,17 @@ int kt_ask(int what) __asm__("kmend_klp.kmend_target.kt_ask");
 int kt_both(struct mutex *one, struct mutex *other)
 	__asm__("kmend_klp.kmend_target.kt_both");
 
+/* Another version of a function, which returns a constant. */
+#define CONSTANT(object, function, value)				\
+	KMEND_LIVING(old_##function, object, function);			\
+	static lone int new_##function(void)				\
+	{								\
+		return value;						\
+	}
+
+/* What CONSTANT() made. */
+#define FUNC(function) { #function, old_##function, new_##function }
+
 #define TEST_PATCH(object_name, ...)					\
 	static struct kmend_func funcs[] = { __VA_ARGS__, { } };	\
 	TEST_OBJECTS({ .name = object_name, .funcs = funcs })

@@ -2,18 +2,7 @@
 /* What a kernel thread and a soft interrupt call */
 #include "kmend_test.h"
 
-KMEND_LIVING(old_step, kmend_target, kt_step);
-KMEND_LIVING(old_tick, kmend_target, kt_tick);
+CONSTANT(kmend_target, kt_step, 2)
+CONSTANT(kmend_target, kt_tick, 2)
 
-static lone int new_step(void)
-{
-	return 2;
-}
-
-static lone int new_tick(void)
-{
-	return 2;
-}
-
-TEST_PATCH("kmend_target", { "kt_step", old_step, new_step },
-	   { "kt_tick", old_tick, new_tick });
+TEST_PATCH("kmend_target", FUNC(kt_step), FUNC(kt_tick));
