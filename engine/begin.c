@@ -23,23 +23,20 @@ struct kmend_sides *kmend_sides_now(void)
 					 lockdep_is_held(&kmend_mutex));
 }
 
-static int new_set(bool to)
+/*
+ * At the beginning, and when a module of the patch came or went meanwhile. On
+ * an error the set is as before: it may have too much in it, for a module that
+ * went.
+ */
+int kmend_change_set_update(void)
 {
-	struct kmend_set *set = kmend_set_make(kmend_change.patch, to);
+	struct kmend_set *set;
 
+	set = kmend_set_make(kmend_change.patch, kmend_change.to);
 	if (IS_ERR(set))
 		return PTR_ERR(set);
 	kmend_set_publish(set);
 	return 0;
-}
-
-/*
- * A module of the patch came or went while it is in transition. On an error
- * the set is as before: it may have too much in it, for a module that went.
- */
-int kmend_change_set_update(void)
-{
-	return new_set(kmend_change.to);
 }
 
 /* The sides end: no version is marked, so no handler looks any more. */
@@ -59,7 +56,7 @@ void kmend_end(void)
 }
 
 /* A table of all tasks but those that are pending in `except`. */
-static struct kmend_sides *full_sides(bool to, const struct kmend_sides *except)
+static struct kmend_sides *full_sides(bool to, struct kmend_sides *except)
 {
 	unsigned int tasks = kmend_count_tasks();
 	struct kmend_sides *sides;
@@ -93,22 +90,24 @@ static int check_count(struct kmend_patch *patch)
 	return ret;
 }
 
-static int begin_count(struct kmend_patch *patch, bool to)
+static int begin_count(void)
 {
 	struct kmend_patch *other;
 	int ret;
 
-	ret = check_count(patch);
+	ret = check_count(kmend_change.patch);
 	list_for_each_entry(other, &kmend_patches, node)
 		if (!ret && kmend_is_replaced(other))
 			ret = check_count(other);
-	return ret ?: kmend_count_begin(to, kmend_change.attempts);
+	return ret ?: kmend_count_begin();
 }
 
 /* Publishes who is on which side, and marks the versions that change. */
-int kmend_begin(struct kmend_patch *patch, bool to)
+int kmend_begin(void)
 {
+	struct kmend_patch *patch = kmend_change.patch;
 	struct kmend_sides *sides;
+	bool to = kmend_change.to;
 	unsigned int cpu;
 	int ret;
 
@@ -120,11 +119,11 @@ int kmend_begin(struct kmend_patch *patch, bool to)
 	if (IS_ERR(sides))
 		return PTR_ERR(sides);
 	kmend_sides_publish(sides);
-	ret = kmend_counts() ? begin_count(patch, to) : 0;
+	ret = kmend_counts() ? begin_count() : 0;
 	if (!ret && !kmend_change.drain)
 		kmend_part(patch, to);
 	if (!ret)
-		ret = new_set(to);
+		ret = kmend_change_set_update();
 	/* Too many were born meanwhile: nobody has been switched yet. */
 	if (!ret && READ_ONCE(sides->full))
 		ret = -EAGAIN;
@@ -146,13 +145,13 @@ int kmend_begin(struct kmend_patch *patch, bool to)
 }
 
 /* Threads that have been switched have to go back. */
-int kmend_turn(struct kmend_patch *patch)
+int kmend_turn(void)
 {
 	struct kmend_sides *old = kmend_sides_now();
 	struct kmend_sides *new;
 	struct kmend_set *set;
 
-	set = kmend_set_make(patch, !old->to);
+	set = kmend_set_make(kmend_change.patch, !old->to);
 	if (IS_ERR(set))
 		return PTR_ERR(set);
 	WRITE_ONCE(old->frozen, true);

@@ -10,7 +10,13 @@
 
 #include "engine.h"
 
-static struct kmend_blocker blockers[KMEND_BLOCKERS];
+struct blocker {
+	pid_t pid;
+	char comm[TASK_COMM_LEN];
+	const char *why;
+};
+
+static struct blocker blockers[8];
 static unsigned int count;
 
 void kmend_blockers_clear(void)
@@ -21,9 +27,9 @@ void kmend_blockers_clear(void)
 /* Without a task if it is not known. */
 void kmend_blocked_by(const struct task_struct *task, const char *why)
 {
-	struct kmend_blocker *blocker;
+	struct blocker *blocker;
 
-	if (count == KMEND_BLOCKERS)
+	if (count == ARRAY_SIZE(blockers))
 		return;
 	blocker = &blockers[count++];
 	blocker->pid = task ? task->pid : 0;

@@ -91,7 +91,7 @@ static int switch_functions(struct kmend_patch *patch, bool to)
 	if (to && !kmend_change.replaces && !patch->jump)
 		return 0;
 	kmend_change.drain = true;
-	return kmend_begin(patch, to);
+	return kmend_begin();
 }
 
 /* The same back, for those that were replaced, too: the oldest first. */
@@ -170,12 +170,11 @@ static void complete_change(void)
 	patch->switch_ns = ktime_get_mono_fast_ns() - kmend_change.start_ns;
 	kmend_change.patch = NULL;
 	kmend_change.last = patch;
+	call_back(patch, to);
 	if (to) {
-		call_back(patch, true);
 		patch->state = KMEND_ENABLED;
 		pr_notice("'%s': enabled\n", patch->mod->name);
 	} else {
-		call_back(patch, false);
 		retire(patch);
 	}
 	kmend_jumps_take();
@@ -194,7 +193,7 @@ static void count_again(void)
 	kmend_end();
 	kmend_change.counted = false;
 	kmend_change.rounds = 0;
-	if (++kmend_change.attempts < ATTEMPTS && !kmend_begin(patch, to))
+	if (++kmend_change.attempts < ATTEMPTS && !kmend_begin())
 		return;
 	pr_notice("'%s': too many calls at once, or in an NMI, reversing\n",
 		  patch->mod->name);
@@ -238,7 +237,7 @@ static bool advance(void)
 	bool done;
 
 	/* To drain may have to be begun again: see advance_count(). */
-	if (!kmend_sides_now() && kmend_begin(patch, kmend_change.to))
+	if (!kmend_sides_now() && kmend_begin())
 		return false;
 	if (kmend_counts() && kmend_count_is_lost()) {
 		count_again();
@@ -322,7 +321,7 @@ int kmend_change_start(struct kmend_patch *patch, bool to)
 		kmend_change.deadline =
 			jiffies + msecs_to_jiffies(kmend_change.timeout_ms);
 	if (patch->model->scope != SWITCH_FUNCTION)
-		ret = kmend_begin(patch, to);
+		ret = kmend_begin();
 	else
 		ret = switch_functions(patch, to);
 	if (ret) {
@@ -364,7 +363,7 @@ int kmend_change_reverse(void)
 		complete_change();
 		return 0;
 	}
-	ret = kmend_turn(patch);
+	ret = kmend_turn();
 	if (ret)
 		return ret;
 	patch->state = kmend_change.to ? KMEND_ENABLING : KMEND_DISABLING;

@@ -133,7 +133,7 @@ int kmend_disable(struct kmend_patch *patch)
 		return -EINVAL;
 	kmend_for_each_object(patch, object) {
 		kmend_for_each_func(object, func) {
-			if (func->inserted && !kmend_is_newest(func)) {
+			if (func->inserted && kmend_newest(func->site) != func) {
 				pr_err("'%s': %s has a newer version\n",
 				       patch->mod->name, func->name);
 				return -EBUSY;

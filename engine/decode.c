@@ -155,19 +155,28 @@ static bool is_cold_part(unsigned long target, void *arg)
 	return true;
 }
 
-/* Where a function is. */
-int kmend_code_find(struct kmend_code *code, const void *function)
+/* Where a function ends, without a part that the compiler moved away. */
+int kmend_end_find(const void *function, unsigned long *end)
 {
-	unsigned long size, offset;
-	int ret;
+	unsigned long size, offset, start = (unsigned long)function;
 
-	*code = (struct kmend_code) { .start = (unsigned long)function };
-	if (!kallsyms_lookup_size_offset(code->start, &size, &offset) ||
-	    offset) {
+	if (!kallsyms_lookup_size_offset(start, &size, &offset) || offset) {
 		pr_err("%pS has no size\n", function);
 		return -EOPNOTSUPP;
 	}
-	code->end = code->start + size;
+	*end = start + size;
+	return 0;
+}
+
+/* Where a function is. */
+int kmend_code_find(struct kmend_code *code, const void *function)
+{
+	int ret;
+
+	*code = (struct kmend_code) { .start = (unsigned long)function };
+	ret = kmend_end_find(function, &code->end);
+	if (ret)
+		return ret;
 	mutex_lock(&text_mutex);
 	ret = see_all(code->start, code->end, is_cold_part, code);
 	mutex_unlock(&text_mutex);

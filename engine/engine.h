@@ -143,14 +143,6 @@ struct kmend_set {
 
 struct kmend_counter;
 
-/* Who holds a transition up, as seen last. */
-#define KMEND_BLOCKERS 8
-struct kmend_blocker {
-	pid_t pid;
-	char comm[TASK_COMM_LEN];
-	const char *why;
-};
-
 /*
  * The one transition at a time.
  * @patch:	null if there is none
@@ -205,8 +197,8 @@ void kmend_part(struct kmend_patch *patch, bool to);
 void kmend_unite(struct kmend_patch *patch, bool patched);
 
 /* begin.c */
-int kmend_begin(struct kmend_patch *patch, bool to);
-int kmend_turn(struct kmend_patch *patch);
+int kmend_begin(void);
+int kmend_turn(void);
 void kmend_end(void);
 int kmend_change_set_update(void);
 struct kmend_sides *kmend_sides_now(void);
@@ -219,7 +211,7 @@ void kmend_unhook(struct kmend_site *site);
 void kmend_insert(struct kmend_func *func, bool changing, bool side);
 void kmend_mark(struct kmend_func *func, bool changing, bool side);
 void kmend_remove(struct kmend_func *func);
-bool kmend_is_newest(const struct kmend_func *func);
+struct kmend_func *kmend_newest(struct kmend_site *site);
 struct kmend_func *kmend_version_below(struct kmend_func *func);
 struct kmend_func *kmend_version_on(const struct kmend_site *site, bool side);
 
@@ -230,7 +222,7 @@ int kmend_jump_check(const struct kmend_patch *patch,
 int kmend_jump_check_model(const struct kmend_patch *patch,
 			   const struct kmend_site *site);
 unsigned long kmend_entry_of(const void *function);
-bool kmend_is_probed(unsigned long slot);
+unsigned long kmend_probe_among(unsigned long start, unsigned long end);
 
 /* jump.c */
 void kmend_jumps_take(void);
@@ -252,6 +244,7 @@ void kmend_untraced_exit(void);
 /* decode.c */
 int kmend_decode(struct insn *insn, unsigned long at, unsigned long end);
 bool kmend_is_call(const struct insn *insn);
+int kmend_end_find(const void *function, unsigned long *end);
 int kmend_code_find(struct kmend_code *code, const void *function);
 int kmend_branches_to(const struct kmend_code *code, unsigned long start,
 		      unsigned long end);
@@ -263,8 +256,7 @@ unsigned long recover_probed_instruction(u8 *buffer, unsigned long addr);
 /* sides.c */
 bool kmend_on_patched_side(void);
 struct kmend_sides *kmend_sides_alloc(bool to, unsigned int tasks);
-int kmend_sides_fill(struct kmend_sides *sides,
-		     const struct kmend_sides *except);
+int kmend_sides_fill(struct kmend_sides *sides, struct kmend_sides *except);
 void kmend_sides_seal(void);
 void kmend_sides_publish(struct kmend_sides *sides);
 void kmend_sides_retire(struct kmend_sides *sides);
@@ -296,7 +288,7 @@ int kmend_stop_and_switch(struct kmend_sides *sides, u64 *pause_ns);
 bool kmend_count_call(struct kmend_counter *counter,
 		      struct ftrace_regs *fregs);
 int kmend_count_check(const struct kmend_object *object);
-int kmend_count_begin(bool to, unsigned int attempt);
+int kmend_count_begin(void);
 void kmend_count_end(void);
 void kmend_count_all(void);
 bool kmend_count_is_zero(void);
@@ -320,7 +312,6 @@ int kmend_show_init(void);
 void kmend_show_exit(void);
 int kmend_show_add(struct kmend_patch *patch);
 void kmend_show_remove(struct kmend_patch *patch);
-const char *kmend_state_name(const struct kmend_patch *patch);
 
 static inline bool kmend_in_force(const struct kmend_patch *patch)
 {

@@ -92,15 +92,9 @@ static void wait_for_passers(void)
 	kmend_synchronize();
 }
 
-static struct kmend_func *newest(struct kmend_site *site)
-{
-	return list_first_entry_or_null(&site->versions, struct kmend_func,
-					stack);
-}
-
 static bool should_jump(struct kmend_site *site)
 {
-	const struct kmend_func *func = newest(site);
+	const struct kmend_func *func = kmend_newest(site);
 
 	/* A breakpoint says that an untraced function has been left. */
 	return func && func->jump && func->new_func && !func->changing &&
@@ -111,13 +105,13 @@ static bool should_jump(struct kmend_site *site)
 static bool is_intact(const struct kmend_site *site, const u8 *bytes)
 {
 	lockdep_assert_held(&text_mutex);
-	return !kmend_is_probed(site->slot) &&
+	return !kmend_probe_among(site->slot, site->slot + JMP32_INSN_SIZE) &&
 	       !memcmp((void *)site->slot, bytes, JMP32_INSN_SIZE);
 }
 
 static void plant(struct kmend_site *site)
 {
-	const struct kmend_func *func = newest(site);
+	const struct kmend_func *func = kmend_newest(site);
 	void *slot = (void *)site->slot;
 	u8 now[JMP32_INSN_SIZE];
 

@@ -20,9 +20,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
-#include <linux/kprobes.h>
 #include <linux/livepatch.h>
-#include <linux/kallsyms.h>
 #include <linux/memory.h>
 #include <linux/module.h>
 #include <linux/moduleloader.h>
@@ -164,24 +162,21 @@ int kmend_objects_find(struct kmend_patch *patch)
  */
 int kmend_check_probes(const struct kmend_object *object)
 {
-	unsigned long start, size, offset, entry, at;
 	const struct kmend_func *func;
-	bool probed;
+	unsigned long start, end, at;
+	int ret;
 
 	kmend_for_each_func(object, func) {
 		start = (unsigned long)func->old_func;
-		if (!kallsyms_lookup_size_offset(start, &size, &offset))
-			return -ENOENT;
-		entry = ftrace_location(start);
-		for (at = start; at < start + size; at++) {
-			preempt_disable();
-			probed = get_kprobe((void *)at);
-			preempt_enable();
-			if (probed && at != entry && at != start) {
-				pr_err("%s has a kprobe at +%#lx\n",
-				       func->name, at - start);
-				return -EBUSY;
-			}
+		ret = kmend_end_find(func->old_func, &end);
+		if (ret)
+			return ret;
+		at = kmend_probe_among((ftrace_location(start) ?: start) + 1,
+				       end);
+		if (at) {
+			pr_err("%s has a kprobe at +%#lx\n", func->name,
+			       at - start);
+			return -EBUSY;
 		}
 	}
 	return 0;

@@ -234,10 +234,11 @@ void kmend_remove(struct kmend_func *func)
 	func->inserted = false;
 }
 
-bool kmend_is_newest(const struct kmend_func *func)
+/* The newest version; null if there is none. */
+struct kmend_func *kmend_newest(struct kmend_site *site)
 {
-	return list_first_entry(&func->site->versions, struct kmend_func,
-				stack) == func;
+	return list_first_entry_or_null(&site->versions, struct kmend_func,
+					stack);
 }
 
 /* The version that runs on a side; null for the living function. */

@@ -162,7 +162,7 @@ int kmend_count_check(const struct kmend_object *object)
 }
 
 /* Begins to count, with room for more calls at once at each further attempt. */
-int kmend_count_begin(bool to, unsigned int attempt)
+int kmend_count_begin(void)
 {
 	unsigned int calls = kmend_count_tasks() + 16 * num_possible_cpus();
 	struct kmend_counter *counter;
@@ -171,8 +171,8 @@ int kmend_count_begin(bool to, unsigned int attempt)
 	if (!counter)
 		return -ENOMEM;
 	atomic_set(&counter->inside, 1);
-	counter->to = to;
-	counter->returns = hooks(counter, calls << attempt);
+	counter->to = kmend_change.to;
+	counter->returns = hooks(counter, calls << kmend_change.attempts);
 	if (IS_ERR_OR_NULL(counter->returns)) {
 		kfree(counter);
 		return -ENOMEM;

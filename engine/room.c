@@ -47,16 +47,20 @@ void kmend_jump_init(struct kmend_site *site)
 	memcpy(site->saved, (void *)site->slot, sizeof(site->saved));
 }
 
-bool kmend_is_probed(unsigned long slot)
+/* The first place with a kprobe, or 0. */
+unsigned long kmend_probe_among(unsigned long start, unsigned long end)
 {
 	unsigned long at;
-	bool probed = false;
+	bool probed;
 
-	preempt_disable();
-	for (at = slot; at < slot + JMP32_INSN_SIZE; at++)
-		probed |= !!get_kprobe((void *)at);
-	preempt_enable();
-	return probed;
+	for (at = start; at < end; at++) {
+		preempt_disable();
+		probed = get_kprobe((void *)at);
+		preempt_enable();
+		if (probed)
+			return at;
+	}
+	return 0;
 }
 
 /* Whether others write these bytes, or an instruction there may fault. */
@@ -129,7 +133,7 @@ static int check_room(const struct kmend_patch *patch, const char *name,
 		       site->slot - site->code.start);
 		return -EOPNOTSUPP;
 	}
-	if (kmend_is_probed(site->slot)) {
+	if (kmend_probe_among(site->slot, site->slot + JMP32_INSN_SIZE)) {
 		pr_err("'%s': a kprobe is where %s would get a jump\n",
 		       patch->mod->name, name);
 		return -EBUSY;

@@ -41,7 +41,7 @@ static struct kmend_patch *patch_of(struct kobject *kobj)
 	return container_of(kobj, struct kmend_patch, kobj);
 }
 
-const char *kmend_state_name(const struct kmend_patch *patch)
+static const char *state_name(const struct kmend_patch *patch)
 {
 	switch (patch->state) {
 	case KMEND_DISABLED:
@@ -185,12 +185,13 @@ static const char *standing(const struct kmend_func *func)
 		return "living";
 	if (func->changing)
 		return "changing";
-	return kmend_is_newest(func) ? "patched" : "covered";
+	return kmend_newest(func->site) == func ? "patched" : "covered";
 }
 
 static bool jumps(const struct kmend_func *func)
 {
-	return func->inserted && func->site->jumps && kmend_is_newest(func);
+	return func->inserted && func->site->jumps &&
+	       kmend_newest(func->site) == func;
 }
 
 static ssize_t functions_show(struct kobject *kobj,
@@ -327,7 +328,7 @@ static int state_show(struct seq_file *file, void *unused)
 	mutex_lock(&kmend_mutex);
 	list_for_each_entry(patch, &kmend_patches, node)
 		seq_printf(file, "%-6u%-32s%-11s%-14s%s\n", ++index,
-			   patch->mod->name, kmend_state_name(patch),
+			   patch->mod->name, state_name(patch),
 			   patch->model->name, redirect_name(patch));
 	mutex_unlock(&kmend_mutex);
 	return 0;

@@ -172,15 +172,24 @@ static void on_birth(void *unused, struct task_struct *task,
 		kmend_ask_newborn(entry);
 }
 
+/* Unless the task is pending in `except`, which may be null. */
+static void add_unless(struct kmend_sides *sides, struct kmend_sides *except,
+		       struct task_struct *task)
+{
+	struct kmend_entry *entry;
+
+	entry = except ? kmend_sides_find(except, task) : NULL;
+	if (!entry || !entry->pending)
+		add(sides, task, false);
+}
+
 /*
  * Adds every task but those that are pending in `except`, and until
  * kmend_sides_seal() also those that are born.
  */
-int kmend_sides_fill(struct kmend_sides *sides,
-		     const struct kmend_sides *except)
+int kmend_sides_fill(struct kmend_sides *sides, struct kmend_sides *except)
 {
 	struct task_struct *process, *task;
-	struct kmend_entry *entry;
 	unsigned int cpu;
 	int ret;
 
@@ -191,18 +200,11 @@ int kmend_sides_fill(struct kmend_sides *sides,
 		return ret;
 	}
 	read_lock(&tasklist_lock);
-	for_each_process_thread(process, task) {
-		entry = except ? find((struct kmend_sides *)except, task) : NULL;
-		if (!entry || !entry->task || !entry->pending)
-			add(sides, task, false);
-	}
+	for_each_process_thread(process, task)
+		add_unless(sides, except, task);
 	read_unlock(&tasklist_lock);
-	for_each_possible_cpu(cpu) {
-		task = idle_task(cpu);
-		entry = except ? find((struct kmend_sides *)except, task) : NULL;
-		if (!entry || !entry->task || !entry->pending)
-			add(sides, task, false);
-	}
+	for_each_possible_cpu(cpu)
+		add_unless(sides, except, idle_task(cpu));
 	return 0;
 }
 

@@ -34,7 +34,6 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/entry-common.h>
-#include <linux/kallsyms.h>
 #include <linux/slab.h>
 #include <linux/stacktrace.h>
 
@@ -52,14 +51,19 @@ static struct kmend_range ways_out[2];
 /* The function graph tracer's hook. */
 static struct kmend_range tracer;
 
+static bool is_in(const struct kmend_range *range, unsigned long address)
+{
+	return range->mod ? within_module_core(address, range->mod) :
+	       address >= range->start && address <= range->end;
+}
+
 static const char *held_by(const struct kmend_set *set, unsigned long address)
 {
 	const struct kmend_range *range = set->ranges;
 	const struct kmend_range *end = range + set->count;
 
 	for (; range < end; range++) {
-		if (range->mod ? within_module_core(address, range->mod) :
-		    address >= range->start && address <= range->end)
+		if (is_in(range, address))
 			return range->name;
 	}
 	return NULL;
@@ -80,8 +84,7 @@ int kmend_stack_check(struct task_struct *task, const char **why)
 	if (depth < 0)
 		return -EINVAL;
 	/* The last is where the walk ended. */
-	if (depth && trace[depth - 1] >= tracer.start &&
-	    trace[depth - 1] <= tracer.end)
+	if (depth && is_in(&tracer, trace[depth - 1]))
 		return -EINVAL;
 	set = rcu_dereference_sched(kmend_set);
 	if (!set)
@@ -102,35 +105,23 @@ int kmend_stack_check(struct task_struct *task, const char **why)
 bool kmend_at_edge(void)
 {
 	unsigned long *trace = this_cpu_ptr(traces);
-	int depth, i, way;
+	int depth, i;
 
 	if (current->flags & PF_EXITING)
 		return false;
 	depth = stack_trace_save_tsk_reliable(current, trace, DEEPEST);
 	for (i = 0; i < depth; i++) {
-		for (way = 0; way < ARRAY_SIZE(ways_out); way++) {
-			if (trace[i] >= ways_out[way].start &&
-			    trace[i] <= ways_out[way].end)
-				return true;
-		}
+		if (is_in(&ways_out[0], trace[i]) ||
+		    is_in(&ways_out[1], trace[i]))
+			return true;
 	}
 	return false;
 }
 
-static int fill_range(struct kmend_range *range, const void *function,
-		      const char *name)
+static int find(struct kmend_range *range, const void *function)
 {
-	unsigned long size, offset;
-
 	range->start = (unsigned long)function;
-	if (!kallsyms_lookup_size_offset(range->start, &size, &offset) ||
-	    offset) {
-		pr_err("%s has no size\n", name);
-		return -ENOENT;
-	}
-	range->end = range->start + size;
-	range->name = name;
-	return 0;
+	return kmend_end_find(function, &range->end);
 }
 
 static void add(struct kmend_set *set, unsigned long start, unsigned long end,
@@ -278,13 +269,8 @@ int kmend_stacks_init(void)
 {
 	int ret;
 
-	ret = fill_range(&ways_out[0], syscall_exit_to_user_mode,
-			 "syscall_exit_to_user_mode");
-	if (ret)
-		return ret;
-	ret = fill_range(&ways_out[1], irqentry_exit_to_user_mode,
-			 "irqentry_exit_to_user_mode");
-	if (ret)
-		return ret;
-	return fill_range(&tracer, return_to_handler, "return_to_handler");
+	ret = find(&ways_out[0], syscall_exit_to_user_mode);
+	if (!ret)
+		ret = find(&ways_out[1], irqentry_exit_to_user_mode);
+	return ret ?: find(&tracer, return_to_handler);
 }

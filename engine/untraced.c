@@ -84,8 +84,7 @@ static void set_breakpoint(struct kmend_site *site,
 /* Puts the function's own bytes behind a breakpoint; the text is locked. */
 void kmend_untraced_park(struct kmend_site *site)
 {
-	set_breakpoint(site, list_first_entry(&site->versions,
-					      struct kmend_func, stack));
+	set_breakpoint(site, kmend_newest(site));
 	text_poke((void *)site->slot + INT3_INSN_SIZE,
 		  site->saved + INT3_INSN_SIZE,
 		  sizeof(site->saved) - INT3_INSN_SIZE);

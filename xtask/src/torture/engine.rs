@@ -7,6 +7,7 @@ use crate::trial::{ENGINE_PRELUDE, engine_modules};
 use crate::{kernels, narrate, packages};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use kmend_store::{Cache, Kernel};
 use kmend_vm::{Accelerator, Machine, Scenario, Step};
 use std::collections::VecDeque;
@@ -14,9 +15,6 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// The models of the engine (engine/change.c).
-const MODELS: [&str; 6] = ["hybrid", "immediate", "lazy", "quiesce", "refcount", "stop-machine"];
 
 /// The longest that a round may take: two transitions, each of which the guest gives up after this time at the latest.
 const LONGEST_ROUND: Duration = Duration::from_secs(200);
@@ -31,7 +29,7 @@ pub(crate) struct Options {
     #[command(flatten)]
     kernels: kernels::Wanted,
     /// Consistency models [default: all]
-    #[arg(long = "model", value_name = "M", value_parser = MODELS)]
+    #[arg(long = "model", value_name = "M", value_parser = PossibleValuesParser::new(kmend_engine::models()))]
     models: Vec<String>,
     /// Rounds of each model on each kernel: a patch is enabled and disabled
     #[arg(long, value_name = "N", default_value_t = 500)]
@@ -113,8 +111,11 @@ type Outcome = (String, Duration, Result<Times>);
 
 /// A guest for each model, several at a time.
 fn all(kernel: &Kernel, accelerator: Accelerator, options: &Options) -> Result<Vec<Outcome>> {
-    let models =
-        if options.models.is_empty() { MODELS.map(str::to_owned).to_vec() } else { options.models.clone() };
+    let models = if options.models.is_empty() {
+        kmend_engine::models().into_iter().map(str::to_owned).collect()
+    } else {
+        options.models.clone()
+    };
     let folder = tempfile::tempdir()?;
     let modules = folder.path();
     let files = engine_modules(kernel, modules)?;
@@ -146,7 +147,7 @@ pub(crate) fn sample(kernel: &Kernel, accelerator: Accelerator, rounds: u32) -> 
     let mut scenario = Scenario::new(&kernel.image);
     scenario.machine = Machine { accelerator, ..Machine::new(&kernel.image) };
     scenario.files = engine_modules(kernel, folder.path())?;
-    torture(scenario, &MODELS, rounds).map(drop)
+    torture(scenario, &kmend_engine::models(), rounds).map(drop)
 }
 
 /// Boots the guest. Any complaint of the kernel, a transition that does not end or ends otherwise, a tracer that does not see what
@@ -163,7 +164,7 @@ fn torture(mut scenario: Scenario, models: &[&str], rounds: u32) -> Result<Times
     let each = models.iter().map(|model| step(model, &format!("engine_torture {model} {rounds}")));
     scenario.steps = [
         step("load", "settle && engine_load"),
-        step("warm up", &format!("engine_torture {} {WARM_UP}", models.first().unwrap_or(&"hybrid"))),
+        step("warm up", &format!("engine_torture {} {WARM_UP}", models.first().context("no model")?)),
         step("before", "sample"),
     ]
     .into_iter()
