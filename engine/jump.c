@@ -229,7 +229,10 @@ int kmend_jumps_leave(const struct kmend_patch *patch)
 	return 0;
 }
 
-/* The init of a livepatch module begins: ftrace is not to find sites free. */
+/*
+ * The init of a livepatch module begins: ftrace is not to find sites free. To
+ * be released also if this fails.
+ */
 int kmend_jumps_hold(const struct module *mod)
 {
 	struct starting *start;
@@ -244,8 +247,6 @@ int kmend_jumps_hold(const struct module *mod)
 	list_for_each_entry(site, &kmend_sites, node)
 		if (!ret && site->jumps && !site->untraced)
 			ret = hook_again(site);
-	if (ret)
-		kmend_jumps_release(mod);
 	return ret;
 }
 

@@ -319,9 +319,12 @@ static int notify(struct notifier_block *block, unsigned long event, void *data)
 	mutex_lock(&kmend_mutex);
 	switch (event) {
 	case MODULE_STATE_COMING:
-		ret = all_arrive(data);
-		if (!ret && is_livepatch_module(data))
+		if (is_livepatch_module(data))
 			ret = kmend_jumps_hold(data);
+		if (!ret)
+			ret = all_arrive(data);
+		if (ret)
+			kmend_jumps_release(data);
 		break;
 	case MODULE_STATE_GOING:
 		all_depart(data);
