@@ -57,6 +57,9 @@ const struct kmend_model kmend_models[] = {
 
 struct kmend_change kmend_change;
 
+/* Whose it is for who looks on. */
+static const struct kmend_patch *shown;
+
 static void work_fn(struct work_struct *work);
 static DECLARE_DELAYED_WORK(change_work, work_fn);
 
@@ -69,6 +72,23 @@ const struct kmend_model *kmend_model_named(const char *name)
 			return model;
 	}
 	return NULL;
+}
+
+/*
+ * Who has begun a transition or may have ended it calls this when all that came
+ * of it is done: who sees that it is over sees the rest as well.
+ */
+void kmend_change_show(void)
+{
+	/* For kmend_change_shown(). */
+	smp_store_release(&shown, kmend_change.patch);
+}
+
+/* Without any lock: whether the patch is being switched. */
+bool kmend_change_shown(const struct kmend_patch *patch)
+{
+	/* Before what came of it is read. */
+	return smp_load_acquire(&shown) == patch;
 }
 
 /* Whether the transition takes this patch out of force as well. */
@@ -169,7 +189,6 @@ static void complete_change(void)
 			retire(other);
 	patch->switch_ns = ktime_get_mono_fast_ns() - kmend_change.start_ns;
 	kmend_change.patch = NULL;
-	kmend_change.last = patch;
 	call_back(patch, to);
 	if (to) {
 		patch->state = KMEND_ENABLED;
@@ -251,10 +270,11 @@ static bool advance(void)
 	if (done && kmend_at_once() && !kmend_counts())
 		done = !kmend_stop_and_switch(kmend_sides_now(),
 					      &patch->pause_ns);
-	if (done) {
+	if (done)
 		kmend_blockers_clear();
+	kmend_blockers_publish(patch);
+	if (done)
 		complete_change();
-	}
 	return done;
 }
 
@@ -291,6 +311,7 @@ static void work_fn(struct work_struct *work)
 	if (kmend_change.patch)
 		again();
 out:
+	kmend_change_show();
 	mutex_unlock(&kmend_mutex);
 }
 
@@ -311,6 +332,8 @@ int kmend_change_start(struct kmend_patch *patch, bool to)
 		.start_ns = ktime_get_mono_fast_ns(),
 	};
 	kmend_blockers_clear();
+	kmend_blockers_publish(patch);
+	kmend_change_show();
 	patch->state = to ? KMEND_ENABLING : KMEND_DISABLING;
 	patch->error = 0;
 	patch->pause_ns = 0;

@@ -22,6 +22,12 @@
 DEFINE_MUTEX(kmend_mutex);
 LIST_HEAD(kmend_patches);
 
+/*
+ * What is shown to who looks on: the list of patches, which changes only under
+ * both, and the blockers. Held for a moment only.
+ */
+DEFINE_MUTEX(kmend_shown_mutex);
+
 static int call_pre_patch(struct kmend_patch *patch)
 {
 	struct kmend_object *object;
@@ -109,7 +115,9 @@ int kmend_enable(struct kmend_patch *patch)
 		return -ENODEV;
 	ret = prepare(patch);
 	if (!ret) {
+		mutex_lock(&kmend_shown_mutex);
 		list_move_tail(&patch->node, &kmend_patches);
+		mutex_unlock(&kmend_shown_mutex);
 		ret = kmend_change_start(patch, true);
 	}
 	if (ret) {
@@ -205,7 +213,9 @@ int kmend_register(struct kmend_patch *patch)
 	}
 	patch->state = KMEND_DISABLED;
 	mutex_lock(&kmend_mutex);
+	mutex_lock(&kmend_shown_mutex);
 	list_add_tail(&patch->node, &kmend_patches);
+	mutex_unlock(&kmend_shown_mutex);
 	patch->registered = true;
 	mutex_unlock(&kmend_mutex);
 	ret = kmend_show_add(patch);
@@ -226,7 +236,10 @@ void kmend_unregister(struct kmend_patch *patch)
 	mutex_lock(&kmend_mutex);
 	WARN_ON(kmend_in_force(patch));
 	patch->registered = false;
+	mutex_lock(&kmend_shown_mutex);
 	list_del(&patch->node);
+	mutex_unlock(&kmend_shown_mutex);
+	kmend_blockers_forget(patch);
 	mutex_unlock(&kmend_mutex);
 	/* Without the mutex: this waits for who is in a file of the patch. */
 	kmend_show_remove(patch);

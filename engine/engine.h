@@ -2,6 +2,10 @@
 /*
  * What the engine's files know of each other
  *
+ * kmend_mutex is held for as long as it takes, which on a busy machine is many
+ * seconds where ftrace lets go of a function (synchronize_rcu_tasks()). So who
+ * only looks on does without it (show.c).
+ *
  * Lock order: kmend_mutex, then the lock of CPU hotplug, then tasklist_lock,
  * then the lock of a table of tasks. kmend_mutex is also taken before
  * kprobe_mutex, which is taken before the lock of CPU hotplug, and before ftrace's
@@ -146,7 +150,6 @@ struct kmend_counter;
 /*
  * The one transition at a time.
  * @patch:	null if there is none
- * @last:	whose it was, when it is over
  * @to:		true when the patch is being enabled
  * @replaces:	all other patches in force are being replaced by it
  * @drain:	the functions have been switched, and the code is still left
@@ -155,7 +158,6 @@ struct kmend_counter;
  */
 struct kmend_change {
 	struct kmend_patch *patch;
-	struct kmend_patch *last;
 	const struct kmend_model *model;
 	bool to;
 	bool replaces;
@@ -169,6 +171,7 @@ struct kmend_change {
 };
 
 extern struct mutex kmend_mutex;
+extern struct mutex kmend_shown_mutex;
 extern struct list_head kmend_patches;
 extern struct list_head kmend_sites;
 extern struct kmend_change kmend_change;
@@ -187,6 +190,8 @@ int kmend_change_start(struct kmend_patch *patch, bool to);
 int kmend_change_reverse(void);
 bool kmend_is_replaced(const struct kmend_patch *patch);
 const struct kmend_model *kmend_model_named(const char *name);
+bool kmend_change_shown(const struct kmend_patch *patch);
+void kmend_change_show(void);
 void kmend_change_soon(void);
 void kmend_change_exit(void);
 
@@ -299,7 +304,9 @@ void kmend_count_blockers(void);
 /* blockers.c */
 void kmend_blockers_clear(void);
 void kmend_blocked_by(const struct task_struct *task, const char *why);
-ssize_t kmend_blockers_show(char *buf);
+void kmend_blockers_publish(const struct kmend_patch *patch);
+void kmend_blockers_forget(const struct kmend_patch *patch);
+ssize_t kmend_blockers_show(const struct kmend_patch *patch, char *buf);
 
 /* objects.c */
 int kmend_objects_find(struct kmend_patch *patch);

@@ -16,7 +16,8 @@
  * - The handler runs with preemption off, and calls only what is notrace.
  *   Who removes a version calls kmend_synchronize() before it is touched
  *   again or its module may go.
- * - Stacks are changed under kmend_mutex, or with the machine stopped.
+ * - Stacks are changed under kmend_mutex, or with the machine stopped. Who
+ *   only looks on (show.c) does so under RCU, for which a site is kept.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -175,11 +176,14 @@ static void put_site(struct kmend_site *site)
 void kmend_sites_put(struct kmend_object *object)
 {
 	struct kmend_func *func;
+	struct kmend_site *site;
 
 	kmend_for_each_func(object, func) {
-		if (func->site)
-			put_site(func->site);
-		func->site = NULL;
+		site = func->site;
+		/* Who looks on under RCU finds it no more. */
+		WRITE_ONCE(func->site, NULL);
+		if (site)
+			put_site(site);
 	}
 	object->active = false;
 }
@@ -201,7 +205,8 @@ int kmend_sites_get(struct kmend_patch *patch, struct kmend_object *object)
 			return PTR_ERR(site);
 		}
 		site->users++;
-		func->site = site;
+		/* It is whole, for who looks on. */
+		smp_store_release(&func->site, site);
 		func->jump = patch->jump;
 	}
 	object->active = true;

@@ -20,7 +20,12 @@
  * /sys/kernel/kmend/models and redirects have a line for each name that can be
  * written there. /proc/kmend/state has a line for each patch, in the order of enabling.
  *
- * Invariant: nobody waits under kmend_mutex for who uses these files.
+ * Invariants:
+ * - Who reads waits for nothing that takes long: not for kmend_mutex, which is
+ *   held while ftrace lets go of functions, but for kmend_shown_mutex at most.
+ *   `transition` is 1 until all is done, so it is read first.
+ * - Who writes waits for kmend_mutex, and can be killed meanwhile.
+ * - Nobody waits under kmend_mutex for who uses these files.
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
@@ -43,7 +48,7 @@ static struct kmend_patch *patch_of(struct kobject *kobj)
 
 static const char *state_name(const struct kmend_patch *patch)
 {
-	switch (patch->state) {
+	switch (READ_ONCE(patch->state)) {
 	case KMEND_DISABLED:
 		return "disabled";
 	case KMEND_ENABLING:
@@ -58,7 +63,9 @@ static const char *state_name(const struct kmend_patch *patch)
 
 static bool is_going_to(const struct kmend_patch *patch)
 {
-	return patch->state == KMEND_ENABLED || patch->state == KMEND_ENABLING;
+	enum kmend_state state = READ_ONCE(patch->state);
+
+	return state == KMEND_ENABLED || state == KMEND_ENABLING;
 }
 
 static ssize_t enabled_show(struct kobject *kobj, struct kobj_attribute *attr,
@@ -77,7 +84,8 @@ static ssize_t enabled_store(struct kobject *kobj, struct kobj_attribute *attr,
 	ret = kstrtobool(buf, &enable);
 	if (ret)
 		return ret;
-	mutex_lock(&kmend_mutex);
+	if (mutex_lock_killable(&kmend_mutex))
+		return -EINTR;
 	if (!patch->registered)
 		ret = -ENODEV;
 	else if (enable == is_going_to(patch))
@@ -88,6 +96,7 @@ static ssize_t enabled_store(struct kobject *kobj, struct kobj_attribute *attr,
 		ret = kmend_enable(patch);
 	else
 		ret = kmend_disable(patch);
+	kmend_change_show();
 	mutex_unlock(&kmend_mutex);
 	return ret ? ret : count;
 }
@@ -95,13 +104,7 @@ static ssize_t enabled_store(struct kobject *kobj, struct kobj_attribute *attr,
 static ssize_t transition_show(struct kobject *kobj,
 			       struct kobj_attribute *attr, char *buf)
 {
-	bool moving;
-
-	/* Who sees that it is over sees all else that came of it. */
-	mutex_lock(&kmend_mutex);
-	moving = kmend_change.patch == patch_of(kobj);
-	mutex_unlock(&kmend_mutex);
-	return sysfs_emit(buf, "%d\n", moving);
+	return sysfs_emit(buf, "%d\n", kmend_change_shown(patch_of(kobj)));
 }
 
 static ssize_t model_show(struct kobject *kobj, struct kobj_attribute *attr,
@@ -119,7 +122,8 @@ static ssize_t model_store(struct kobject *kobj, struct kobj_attribute *attr,
 
 	if (!model)
 		return -EINVAL;
-	mutex_lock(&kmend_mutex);
+	if (mutex_lock_killable(&kmend_mutex))
+		return -EINTR;
 	if (kmend_change.patch == patch)
 		ret = -EBUSY;
 	else
@@ -148,7 +152,8 @@ static ssize_t redirect_store(struct kobject *kobj, struct kobj_attribute *attr,
 
 	if (!jump && !sysfs_streq(buf, "ftrace"))
 		return -EINVAL;
-	mutex_lock(&kmend_mutex);
+	if (mutex_lock_killable(&kmend_mutex))
+		return -EINTR;
 	if (kmend_in_force(patch))
 		ret = -EBUSY;
 	else
@@ -177,21 +182,20 @@ static ssize_t timeout_ms_store(struct kobject *kobj,
 	return count;
 }
 
+/* Under RCU. */
 static const char *standing(const struct kmend_func *func)
 {
-	if (!func->old_func)
-		return "absent";
-	if (!func->inserted)
-		return "living";
-	if (func->changing)
-		return "changing";
-	return kmend_newest(func->site) == func ? "patched" : "covered";
-}
+	struct kmend_site *site = READ_ONCE(func->site);
 
-static bool jumps(const struct kmend_func *func)
-{
-	return func->inserted && func->site->jumps &&
-	       kmend_newest(func->site) == func;
+	if (!READ_ONCE(func->old_func))
+		return "absent";
+	if (!site || !READ_ONCE(func->inserted))
+		return "living";
+	if (READ_ONCE(func->changing))
+		return "changing";
+	if (kmend_newest(site) != func)
+		return "covered";
+	return READ_ONCE(site->jumps) ? "patched jump" : "patched";
 }
 
 static ssize_t functions_show(struct kobject *kobj,
@@ -201,14 +205,13 @@ static ssize_t functions_show(struct kobject *kobj,
 	const struct kmend_func *func;
 	ssize_t length = 0;
 
-	mutex_lock(&kmend_mutex);
+	rcu_read_lock();
 	kmend_for_each_object(patch_of(kobj), object)
 		kmend_for_each_func(object, func)
-			length += sysfs_emit_at(buf, length, "%s %s %s%s\n",
+			length += sysfs_emit_at(buf, length, "%s %s %s\n",
 						object->name ?: "vmlinux",
-						func->name, standing(func),
-						jumps(func) ? " jump" : "");
-	mutex_unlock(&kmend_mutex);
+						func->name, standing(func));
+	rcu_read_unlock();
 	return length;
 }
 
@@ -233,13 +236,7 @@ static ssize_t error_show(struct kobject *kobj, struct kobj_attribute *attr,
 static ssize_t blocking_show(struct kobject *kobj, struct kobj_attribute *attr,
 			     char *buf)
 {
-	ssize_t length = 0;
-
-	mutex_lock(&kmend_mutex);
-	if ((kmend_change.patch ?: kmend_change.last) == patch_of(kobj))
-		length = kmend_blockers_show(buf);
-	mutex_unlock(&kmend_mutex);
-	return length;
+	return kmend_blockers_show(patch_of(kobj), buf);
 }
 
 static struct kobj_attribute enabled_attr = __ATTR_RW(enabled);
@@ -325,12 +322,13 @@ static int state_show(struct seq_file *file, void *unused)
 
 	seq_printf(file, "%-6s%-32s%-11s%-14s%s\n", "Index", "Patch", "State",
 		   "Model", "Redirect");
-	mutex_lock(&kmend_mutex);
+	mutex_lock(&kmend_shown_mutex);
 	list_for_each_entry(patch, &kmend_patches, node)
 		seq_printf(file, "%-6u%-32s%-11s%-14s%s\n", ++index,
 			   patch->mod->name, state_name(patch),
-			   patch->model->name, redirect_name(patch));
-	mutex_unlock(&kmend_mutex);
+			   READ_ONCE(patch->model)->name,
+			   redirect_name(patch));
+	mutex_unlock(&kmend_shown_mutex);
 	return 0;
 }
 
