@@ -206,11 +206,14 @@ fn patch(folder: &Path, name: String) -> Result<Option<EnginePatch>, LiveError> 
     check_name(&name)?;
     let folder = folder.join(&name);
     let text = |file: &str| read_if_there(&folder.join(file)).map(Option::unwrap_or_default);
+    let moves = || read_flag(&folder.join("transition")).map(Option::unwrap_or_default);
+    // One that begins or ends meanwhile is not over: what `enabled` says would be of another moment.
+    let before = moves()?;
     let Some(enabled) = read_flag(&folder.join("enabled"))? else { return Ok(None) };
     Ok(Some(EnginePatch {
         name,
         enabled,
-        transition: read_flag(&folder.join("transition"))?.unwrap_or_default(),
+        transition: moves()? || before,
         switching: Switching {
             model: text("model")?,
             redirect: text("redirect")?,
