@@ -89,10 +89,15 @@ sample() {
         sleep 1
         echo 3 > /proc/sys/vm/drop_caches
     done
-    for cache in /sys/kernel/slab/*/shrink; do echo 1 > "$cache"; done 2> /dev/null
     echo "modules $(grep -c . /proc/modules)"
     sed -n 's/^VmallocUsed: *\([0-9]*\) kB/vmalloc \1/p' /proc/meminfo
     echo "processors $(nproc)"
-    # NAME IN_USE ALL SIZE OF_A_SLAB
+    for look in 1 2 3; do
+        for cache in /sys/kernel/slab/*/shrink; do echo 1 > "$cache"; done 2> /dev/null
+        slabs
+    done
+}
+# NAME IN_USE ALL SIZE OF_A_SLAB
+slabs() {
     sed -n 's/^\([^ #][^ ]*\) *\([0-9][0-9]*\) *[0-9][0-9]* *[0-9][0-9]* *\([0-9][0-9]*\) .*/slab \1 \2 \3/p' /proc/slabinfo
 }
