@@ -31,6 +31,15 @@ const MOST_ROUNDS: u32 = 300;
 /// Kills in one guest.
 const MOST_KILLS: usize = 100;
 
+/// What the guests run besides kmend, below the workspace's folder.
+const INPUTS: [&str; 5] = [
+    "xtask/src/torture/guest.sh",
+    "xtask/src/torture/kills.sh",
+    "tests/torture/hog.c",
+    "tests/torture/one.patch",
+    "tests/torture/two.patch",
+];
+
 /// How much, and of which kernels.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -97,7 +106,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     for kernel in options.kernels.names() {
         let start = Instant::now();
         let kernel = kernels::choose(&cache, kernel)?;
-        let kept = Kept::open(&kernel, &kmend)?;
+        let inputs = INPUTS.iter().map(|input| crate::root().join(input)).chain([kmend.clone()]);
+        let kept = Kept::open(&kernel, "livepatch", inputs)?;
         if options.fresh {
             kept.forget()?;
         }

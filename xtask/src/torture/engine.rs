@@ -1,6 +1,7 @@
 //! The consistency engine under the load: patches enabled and disabled under every model, with tracers at the same functions.
 
-use super::guest::{file, run as boot};
+use super::guest::{Amount, file, run as boot};
+use super::kept::Kept;
 use super::sample::Sample;
 use super::spread;
 use crate::trial::{ENGINE_PRELUDE, engine_modules};
@@ -9,17 +10,21 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use kmend_store::{Cache, Kernel};
-use kmend_vm::{Accelerator, Machine, Scenario, Step};
-use std::collections::VecDeque;
+use kmend_vm::{Accelerator, GuestFile, Machine, Scenario, Step, StepOutcome};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
+/// Rounds of one guest at most: what a leak of one object a round needs to be told from what comes and goes.
+const MOST_ROUNDS: u32 = 250;
 /// The longest that a round may take: two transitions, each of which the guest gives up after this time at the latest.
 const LONGEST_ROUND: Duration = Duration::from_secs(200);
 /// From power on to the first round, and from the last to the end.
 const AROUND: Duration = Duration::from_secs(240);
+/// Rounds under one tracer, of few rounds and of many. Each patch has its turn.
+const SPANS: [u32; 2] = [3, 21];
 /// Rounds before the first look at the memory: each patch under each of the tracers, because what the first ones allocate stays.
 const WARM_UP: u32 = 12;
 
@@ -37,10 +42,20 @@ pub(crate) struct Options {
     /// Guests at a time
     #[arg(long, value_name = "N", default_value_t = 2)]
     threads: usize,
+    /// Do not go on with what an earlier run has done
+    #[arg(long)]
+    fresh: bool,
+}
+
+/// What one guest does.
+#[derive(Debug)]
+struct Job {
+    model: String,
+    rounds: u32,
 }
 
 /// What the rounds of a guest took.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Times {
     /// Seconds.
     enable: Vec<f64>,
@@ -48,9 +63,18 @@ pub(crate) struct Times {
     disable: Vec<f64>,
     /// Seconds for which all CPUs, or all of user space, were held.
     held: Vec<f64>,
+    /// Seconds from power on to power off.
+    guest: f64,
 }
 
 impl Times {
+    fn extend(&mut self, more: Times) {
+        self.enable.extend(more.enable);
+        self.disable.extend(more.disable);
+        self.held.extend(more.held);
+        self.guest += more.guest;
+    }
+
     /// Reads the lines that begin with `round`.
     fn parse(text: &str) -> Result<Times> {
         let mut times = Times::default();
@@ -74,26 +98,64 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     packages::ensure()?;
     let cache = Cache::open()?;
     let mut table =
-        narrate::table(&["kernel", "model", "rounds", "enable", "disable", "held, longest", "time"]);
+        narrate::table(&["kernel", "model", "rounds", "enable", "disable", "held, longest", "guests' time"]);
+    let jobs = jobs(options);
     let mut failed = 0;
     for kernel in options.kernels.names() {
         let kernel = kernels::choose(&cache, kernel)?;
+        let kept = Kept::open(&kernel, "engine", inputs()?)?;
+        if options.fresh {
+            kept.forget()?;
+        }
         let accelerator = Accelerator::choose(&kernel.image, Some(cache.root()));
-        for (model, time, result) in all(&kernel, accelerator, options)? {
-            match result {
-                Ok(times) => drop(table.add_row(row(&kernel.release, &model, time, times))),
-                Err(error) => {
-                    failed += 1;
-                    println!("\nFAILED on {}: {model}: {error:#}", kernel.release);
-                }
-            }
+        let results = all(&kernel, accelerator, &kept, &jobs, options.threads)?;
+        let done: Vec<_> = jobs.iter().zip(results).filter_map(|(job, times)| Some((job, times?))).collect();
+        failed += jobs.len() - done.len();
+        for model in models(options) {
+            let mut times = Times::default();
+            done.iter()
+                .filter(|(job, _)| job.model == model)
+                .for_each(|(_, more)| times.extend(more.clone()));
+            table.add_row(row(&kernel.release, model, times));
         }
     }
     println!("\n{table}\ntimes: median, and the longest; {failed} guests failed");
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn row(release: &str, model: &str, time: Duration, times: Times) -> [String; 7] {
+fn models(options: &Options) -> Vec<&str> {
+    if options.models.is_empty() {
+        kmend_engine::models()
+    } else {
+        options.models.iter().map(String::as_str).collect()
+    }
+}
+
+/// What is to be done with a kernel, a guest each.
+fn jobs(options: &Options) -> Vec<Job> {
+    let amount = Amount { rounds: options.rounds, replaces: 0 };
+    let shares = amount.split(options.rounds.div_ceil(MOST_ROUNDS));
+    let of = |model: &str| {
+        shares.iter().map(|share| Job { model: model.to_owned(), rounds: share.rounds }).collect()
+    };
+    models(options).into_iter().flat_map(|model| -> Vec<Job> { of(model) }).collect()
+}
+
+/// The files that the guests run, besides what is in this program.
+fn inputs() -> Result<Vec<PathBuf>> {
+    let folder = crate::root().join("engine/test");
+    let entries = folder.read_dir().with_context(|| folder.display().to_string())?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.sort();
+    files.extend(["guest.sh", "engine.sh"].map(script));
+    Ok(files)
+}
+
+fn script(name: &str) -> PathBuf {
+    crate::root().join("xtask/src/torture").join(name)
+}
+
+fn row(release: &str, model: &str, times: Times) -> [String; 7] {
     let held = times.held.iter().copied().fold(0.0, f64::max);
     [
         release.to_owned(),
@@ -102,52 +164,72 @@ fn row(release: &str, model: &str, time: Duration, times: Times) -> [String; 7] 
         spread(times.enable),
         spread(times.disable),
         if held > 0.0 { format!("{:.1} ms", held * 1e3) } else { "-".to_owned() },
-        narrate::seconds(time),
+        narrate::seconds(Duration::from_secs_f64(times.guest)),
     ]
 }
 
-/// How a model's guest ended, and after how long.
-type Outcome = (String, Duration, Result<Times>);
-
-/// A guest for each model, several at a time.
-fn all(kernel: &Kernel, accelerator: Accelerator, options: &Options) -> Result<Vec<Outcome>> {
-    let models = if options.models.is_empty() {
-        kmend_engine::models().into_iter().map(str::to_owned).collect()
-    } else {
-        options.models.clone()
-    };
+/// Does what is not done yet, several guests at a time. One that fails is told of at once.
+fn all(
+    kernel: &Kernel,
+    accelerator: Accelerator,
+    kept: &Kept,
+    jobs: &[Job],
+    threads: usize,
+) -> Result<Vec<Option<Times>>> {
     let folder = tempfile::tempdir()?;
-    let modules = folder.path();
-    let files = engine_modules(kernel, modules)?;
-    let (queue, outcomes) = (Mutex::new(VecDeque::from(models)), Mutex::new(Vec::new()));
-    let work = || {
-        while let Some(model) = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front() {
-            let start = Instant::now();
-            let mut scenario = Scenario::new(&kernel.image);
-            scenario.machine = Machine { accelerator, ..Machine::new(&kernel.image) };
-            scenario.files.clone_from(&files);
-            let result = torture(scenario, &[&model], options.rounds);
-            narrate::say(&format!("{} {model}: {}", kernel.release, narrate::seconds(start.elapsed())));
-            outcomes.lock().unwrap_or_else(PoisonError::into_inner).push((model, start.elapsed(), result));
+    let files = engine_modules(kernel, folder.path())?;
+    let one = |(number, job): (usize, &Job)| {
+        let release = &kernel.release;
+        let what = format!("guest {}/{}, {}, {} rounds", number + 1, jobs.len(), job.model, job.rounds);
+        match job.run(number, kernel, accelerator, &files, kept) {
+            Ok(times) => {
+                narrate::say(&format!("{release}: {what}: ok ({:.1} s)", times.guest));
+                Some(times)
+            }
+            Err(error) => {
+                println!("\nFAILED on {release}: {what}: {error:#}");
+                None
+            }
         }
     };
-    thread::scope(|scope| {
-        for _ in 0..options.threads.max(1) {
-            scope.spawn(work);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build()?;
+    Ok(pool.install(|| jobs.par_iter().enumerate().map(one).collect()))
+}
+
+impl Job {
+    /// Boots the guest, unless an earlier run did so for the same.
+    fn run(
+        &self,
+        number: usize,
+        kernel: &Kernel,
+        accelerator: Accelerator,
+        files: &[GuestFile],
+        kept: &Kept,
+    ) -> Result<Times> {
+        let name = format!("{number} {self:?}");
+        if let Some(done) = kept.find(&name) {
+            return Ok(done);
         }
-    });
-    let mut outcomes = outcomes.into_inner().unwrap_or_else(PoisonError::into_inner);
-    outcomes.sort_by(|one, other| one.0.cmp(&other.0));
-    Ok(outcomes)
+        let start = Instant::now();
+        let mut times = torture(scenario(kernel, accelerator, files.to_vec()), &[&self.model], self.rounds)?;
+        times.guest = start.elapsed().as_secs_f64();
+        kept.keep(&name, &times)?;
+        Ok(times)
+    }
+}
+
+fn scenario(kernel: &Kernel, accelerator: Accelerator, files: Vec<GuestFile>) -> Scenario {
+    let mut scenario = Scenario::new(&kernel.image);
+    scenario.machine = Machine { accelerator, ..Machine::new(&kernel.image) };
+    scenario.files = files;
+    scenario
 }
 
 /// A few rounds of every model in one guest.
 pub(crate) fn sample(kernel: &Kernel, accelerator: Accelerator, rounds: u32) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let mut scenario = Scenario::new(&kernel.image);
-    scenario.machine = Machine { accelerator, ..Machine::new(&kernel.image) };
-    scenario.files = engine_modules(kernel, folder.path())?;
-    torture(scenario, &kmend_engine::models(), rounds).map(drop)
+    let files = engine_modules(kernel, folder.path())?;
+    torture(scenario(kernel, accelerator, files), &kmend_engine::models(), rounds).map(drop)
 }
 
 /// Boots the guest. Any complaint of the kernel, a transition that does not end or ends otherwise, a tracer that does not see what
@@ -155,16 +237,17 @@ pub(crate) fn sample(kernel: &Kernel, accelerator: Accelerator, rounds: u32) -> 
 fn torture(mut scenario: Scenario, models: &[&str], rounds: u32) -> Result<Times> {
     let all = u32::try_from(models.len()).context("too many models")? * rounds;
     scenario.machine.timeout = AROUND + LONGEST_ROUND * (WARM_UP + all);
-    let script = |name: &str, guest: &str| file(crate::root().join("xtask/src/torture").join(name), guest);
-    scenario.files.extend([script("guest.sh", "/torture.sh"), script("engine.sh", "/engine.sh")]);
+    scenario.files.extend([file(script("guest.sh"), "/torture.sh"), file(script("engine.sh"), "/engine.sh")]);
     let step = |name: &str, command: &str| Step::Run {
         name: name.into(),
         command: format!("{ENGINE_PRELUDE}\n. /torture.sh\n. /engine.sh\n{command}\n"),
     };
-    let each = models.iter().map(|model| step(model, &format!("engine_torture {model} {rounds}")));
+    let [few, many] = SPANS;
+    let span = if rounds < 4 * many { few } else { many };
+    let each = models.iter().map(|model| step(model, &format!("engine_torture {model} {rounds} {span}")));
     scenario.steps = [
         step("load", "settle && engine_load"),
-        step("warm up", &format!("engine_torture {} {WARM_UP}", models.first().context("no model")?)),
+        step("warm up", &format!("engine_torture {} {WARM_UP} {few}", models.first().context("no model")?)),
         step("before", "sample"),
     ]
     .into_iter()
@@ -177,7 +260,7 @@ fn torture(mut scenario: Scenario, models: &[&str], rounds: u32) -> Result<Times
     };
     let leaks = Sample::parse(&before.text())?.leaks(&Sample::parse(&after.text())?, u64::from(all));
     ensure!(leaks.is_empty(), "something is left:\n  {}", leaks.join("\n  "));
-    let times = Times::parse(&rest.iter().map(kmend_vm::StepOutcome::text).collect::<String>())?;
+    let times = Times::parse(&rest.iter().map(StepOutcome::text).collect::<String>())?;
     ensure!(times.enable.len() == all as usize, "{} of {all} rounds were done", times.enable.len());
     Ok(times)
 }
@@ -190,7 +273,10 @@ mod tests {
     fn times_are_read_from_what_the_guest_prints() {
         let text = "x\nround 1 enable 10.00 11.50 disable 12.00 14.00 held 0 2000000\n";
         let times = Times::parse(text).unwrap();
-        assert_eq!(times, Times { enable: vec![1.5], disable: vec![2.0], held: vec![0.0, 0.002] });
+        assert_eq!(
+            times,
+            Times { enable: vec![1.5], disable: vec![2.0], held: vec![0.0, 0.002], guest: 0.0 }
+        );
         assert!(Times::parse("round 1 enable 10.00\n").is_err());
         assert!(Times::parse("round 1 enable x 1 disable 1 2 held 0 0\n").is_err());
     }

@@ -13,15 +13,20 @@ engine_load() {
     done
 }
 
-# The load, and who is in the functions all the time: two readers for each patch that is read, besides the target's own kernel
-# thread and timer.
-engine_hogs() {
-    start_hogs
-    for file in $T/leaf /proc/cmdline; do
+# The load, and who is in the functions all the time: two readers for each patch that is read, besides the target's own kernel thread
+# and timer. They are as nice as the load: what ftrace waits for, at the end of each patch, is that each task of the load had its turn.
+readers() {
+    renice 19 -p $$
+    for file in /proc/kmend_target/leaf /proc/cmdline; do
         for reader in 1 2; do
-            (while [ ! -e /tmp/rest ]; do read x < $file; done) &
+            while [ ! -e /tmp/rest ]; do read x < $file; done &
         done
     done
+    wait
+}
+engine_hogs() {
+    start_hogs
+    sh -c '. /engine.sh; readers' > /dev/null 2>&1 < /dev/null &
 }
 
 # What looks on, by the round's number: nothing, the function tracer, both kinds of probes, the function graph tracer.
@@ -50,46 +55,57 @@ saw() {
     done
 }
 
+# What each round does begins no process of its own: beside the load that would take longer than what is to be tortured.
+at() { read -r $1 rest < /proc/uptime; }
+# A tenth of a second: nobody writes to what is read.
+nap() { read -r -t 0.1 nothing <> /tmp/silence; }
+
 # PATCH 0|1: waits for the end, and fails if that is not it.
 ended() {
     i=0
-    while [ "$(cat $S/$1/transition)" = 1 ]; do
+    while read -r moving < $S/$1/transition && [ $moving = 1 ]; do
         i=$((i + 1))
         [ $i -lt 1000 ] || break
-        sleep 0.1
+        nap
     done
-    [ "$(enabled $1)" = "$1 $2 0 0" ] || { enabled $1; cat $S/$1/blocking; return 1; }
+    read -r stands < $S/$1/enabled && read -r error < $S/$1/error
+    [ "$moving $stands $error" = "0 $2 0" ] || { enabled $1; cat $S/$1/blocking; return 1; }
 }
 
-# MODEL COUNT: enables and disables one patch after the other.
+# MODEL COUNT SPAN: enables and disables one patch after the other, whose callers jump in one of four rounds. Who looks on does so for SPAN rounds, and is asked three times what
+# it sees, once for each patch (so SPAN is a multiple of 3, and its third is not).
 engine_rounds() {
     round=0
     while [ $round -lt $2 ]; do
         case $((round % 3)) in 0) patch=kmend_leaf2 ;; 1) patch=kmend_thread2 ;; 2) patch=kmend_vmlinux2 ;; esac
-        eye=$((round / 3 % 4))
+        [ $((round % 4)) = 3 ] && redirect=jump || redirect=ftrace
+        echo $redirect > $S/$patch/redirect || return
+        [ $((round % $3)) != 0 ] || { unwatch; eye=$((round / $3 % 4)); watch $eye; }
+        [ $((round % ($3 / 3))) = 0 ] && asked=$eye || asked=0
         round=$((round + 1))
-        watch $eye
-        begin=$(now)
+        at begin
         begin $patch $1 1 && ended $patch 1 || return
-        middle=$(now)
-        held=$(cat $S/$patch/pause_ns)
-        saw $eye || return
-        again=$(now)
+        at middle
+        read -r held < $S/$patch/pause_ns
+        saw $asked || return
+        at again
         begin $patch $1 0 && ended $patch 0 || return
-        end=$(now)
-        saw $eye || return
-        unwatch
-        [ "$(call leaf)" = "1 " ] || { echo "the leaf is not what it was"; return 1; }
-        echo "round $round enable $begin $middle disable $again $end held $held $(cat $S/$patch/pause_ns)"
+        at end
+        saw $asked || return
+        read -r pause < $S/$patch/pause_ns
+        read -r leaf < $T/leaf
+        [ "$leaf" = 1 ] || { echo "the leaf is not what it was"; return 1; }
+        echo "round $round enable $begin $middle disable $again $end held $held $pause"
     done
 }
 
-# MODEL COUNT: the same under the load.
+# MODEL COUNT SPAN: the same under the load.
 engine_torture() {
     echo kt_leaf > $TRACE/set_ftrace_filter || return
     echo p:kp kmend_target:kt_leaf > $TRACE/kprobe_events && echo r:kr kmend_target:kt_leaf >> $TRACE/kprobe_events || return
+    [ -p /tmp/silence ] || mkfifo /tmp/silence || return
     engine_hogs
-    engine_rounds $1 $2
+    engine_rounds $1 $2 $3
     status=$?
     if [ $status -ne 0 ]; then
         dmesg | tail -n 40

@@ -6,16 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-
-/// What the guests run, below the workspace's folder.
-const INPUTS: [&str; 5] = [
-    "xtask/src/torture/guest.sh",
-    "xtask/src/torture/kills.sh",
-    "tests/torture/hog.c",
-    "tests/torture/one.patch",
-    "tests/torture/two.patch",
-];
+use std::path::PathBuf;
 
 /// The results of one kernel, a file for each guest.
 pub(super) struct Kept {
@@ -25,17 +16,16 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// The results beside this program. Another build of it or of kmend does everything anew.
-    pub(super) fn open(kernel: &Kernel, kmend: &Path) -> Result<Kept> {
+    /// The results beside this program. Another build of it, or another input, does everything anew.
+    ///
+    /// `of` is what is tortured, and `inputs` are the files that the guests run.
+    pub(super) fn open(kernel: &Kernel, of: &str, inputs: impl IntoIterator<Item = PathBuf>) -> Result<Kept> {
         let program = std::env::current_exe().context("where is this program?")?;
-        let folder = program.with_file_name("torture").join(&kernel.release);
+        let folder = program.with_file_name("torture").join(of).join(&kernel.release);
         fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
         let mut key = blake3::Hasher::new();
-        let inputs = INPUTS.map(|input| crate::root().join(input));
-        for file in
-            [Path::new("/proc/self/exe"), kmend].into_iter().chain(inputs.iter().map(PathBuf::as_path))
-        {
-            key.update(&fs::read(file).with_context(|| file.display().to_string())?);
+        for file in [PathBuf::from("/proc/self/exe")].into_iter().chain(inputs) {
+            key.update(&fs::read(&file).with_context(|| file.display().to_string())?);
         }
         key.update(kernel.version.as_bytes());
         Ok(Kept { folder, key })
