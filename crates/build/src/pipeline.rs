@@ -14,6 +14,7 @@ use crate::types;
 use crate::units::{self, Proof, ProvenUnit};
 use crate::{Built, Event, Request, Stage};
 use kmend_compile::{Failure, Outcome, PatchFile, Prepared, Target};
+use kmend_diff::Fentry;
 use kmend_explain::Explanation;
 use kmend_kernel::{Image, KernelError};
 use kmend_link::{
@@ -91,7 +92,7 @@ impl<'a> Pipeline<'a> {
         let facts = facts?;
         self.check_kernel(&facts.image)?;
         let proven = self.prove_and_compare(&outcome, &target, &prepared, &facts)?;
-        let engine = self.engine()?;
+        let engine = self.engine(&proven)?;
         let linked = self.link(&proven, &facts, engine.as_ref())?;
         let module = self.make_module(&linked, &scratch.path().join("module"))?;
         let made = self.vouch(&module.bytes)?;
@@ -177,7 +178,9 @@ impl<'a> Pipeline<'a> {
             let wanted = units::wanted(&outcome.units)?;
             let module = facts.image.btf().and_then(|types| types.structure("module"));
             let exit_pointer = module.and_then(|module| module.member("exit")).map(u64::from);
-            let compare = |(unit, matched)| units::compare(unit, matched, &wanted, &versions, exit_pointer);
+            let fentry = if self.request.engine.is_some() { Fentry::OrRoom } else { Fentry::Required };
+            let terms = units::Terms { fentry, exit_pointer };
+            let compare = |(unit, matched)| units::compare(unit, matched, &wanted, &versions, terms);
             pairs.into_par_iter().map(compare).collect::<Result<Vec<_>, BuildError>>()
         })?;
         if self.request.explain {
@@ -222,10 +225,13 @@ impl<'a> Pipeline<'a> {
     }
 
     /// What the module must know of the consistency engine, if it is for that.
-    fn engine(&mut self) -> Result<Option<ForEngine>, Stop> {
+    fn engine(&mut self, proven: &[ProvenUnit]) -> Result<Option<ForEngine>, Stop> {
         let request = self.request;
         let Some(wanted) = &request.engine else { return Ok(None) };
-        Ok(Some(self.timed(Stage::Engine, |_| consistency::for_engine(request, wanted))?))
+        let untraced: Vec<String> = proven.iter().flat_map(units::untraced).collect();
+        self.report.notes.extend(untraced.iter().map(|name| consistency::note(name)));
+        let wanted = consistency::settle(wanted, &untraced).map_err(Stop::Refused)?;
+        Ok(Some(self.timed(Stage::Engine, |_| consistency::for_engine(request, wanted, untraced))?))
     }
 
     fn link(
@@ -319,6 +325,7 @@ impl<'a> Pipeline<'a> {
             interface: engine.interface.clone(),
             model: engine.model.clone(),
             redirect: engine.redirect.clone(),
+            untraced: engine.untraced.clone(),
         });
         self.report.module = Some(ModuleReport {
             file: format!("{}.ko", linked.stem),

@@ -208,4 +208,7 @@ pub struct EngineReport {
     pub model: Option<String>,
     /// How callers are redirected to begin with; `None` for the engine's default.
     pub redirect: Option<String>,
+    /// Functions that ftrace does not know: only that redirect, and a model that stops the machine, can switch them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub untraced: Vec<String>,
 }

@@ -91,14 +91,22 @@ pub(crate) fn wanted(units: &[CompiledUnit]) -> Result<BTreeSet<String>, BuildEr
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Compares a unit's two objects and, if code changes, their types and the CRCs of exported symbols. `exit_pointer` is where
-/// `struct module` has the pointer to the function for the unload, in bytes.
+/// On what terms units are compared.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    /// Whether a function must have an ftrace entry to be replaced.
+    pub(crate) fentry: Fentry,
+    /// Where `struct module` has the pointer to the function for the unload, in bytes.
+    pub(crate) exit_pointer: Option<u64>,
+}
+
+/// Compares a unit's two objects and, if code changes, their types and the CRCs of exported symbols.
 pub(crate) fn compare(
     unit: &CompiledUnit,
     matched: Matched,
     wanted: &BTreeSet<String>,
     versions: &Versions<'_>,
-    exit_pointer: Option<u64>,
+    terms: Terms,
 ) -> Result<Compared, BuildError> {
     let source = unit.unit.source.clone();
     let original = parse(&source, &unit.original)?;
@@ -108,9 +116,9 @@ pub(crate) fn compare(
         touched: (!touches_hidden_start(unit, versions.outcome, &patched))
             .then_some(&versions.outcome.touched),
         built_in: unit.unit.owner == Owner::Vmlinux,
-        exit_pointer: exit_pointer.filter(|_| unit.unit.owner != Owner::Vmlinux),
+        exit_pointer: terms.exit_pointer.filter(|_| unit.unit.owner != Owner::Vmlinux),
     };
-    let result = compare_code(unit, matched, &original, &patched, context);
+    let result = compare_code(unit, matched, (&original, &patched), terms.fentry, context);
     let is_same = |unit: &ProvenUnit| unit.delta.is_empty() && unit.delta.passed_over.is_empty();
     let (mut types, mut notes) = (Changes::default(), Vec::new());
     if !result.as_ref().is_ok_and(is_same) {
@@ -141,13 +149,13 @@ fn touches_hidden_start(unit: &CompiledUnit, outcome: &kmend_compile::Outcome, p
 fn compare_code(
     unit: &CompiledUnit,
     matched: Matched,
-    original: &Object,
-    patched: &Object,
+    (original, patched): (&Object, &Object),
+    fentry: Fentry,
     context: Context<'_>,
 ) -> UnitResult {
     let source = unit.unit.source.clone();
     let mut refusals = matched.refusals(&source);
-    match kmend_diff::compare_in(original, patched, Fentry::Required, context) {
+    match kmend_diff::compare_in(original, patched, fentry, context) {
         Err(more) => refusals.extend(more.into_iter().map(|refusal| placed(refusal, &source))),
         Ok(delta) => {
             refusals.extend(unproven(&delta, &matched, &source));
@@ -181,6 +189,11 @@ fn unproven(delta: &Delta, matched: &Matched, source: &str) -> Vec<Refusal> {
         Some(Refusal::new(Code::NotInImage, name, why).at(source, None))
     };
     delta.changed().filter_map(|function| refuse(function.original.as_deref()?)).collect()
+}
+
+/// The functions of a unit that only a jump of the consistency engine's can redirect.
+pub(crate) fn untraced(unit: &ProvenUnit) -> impl Iterator<Item = String> {
+    unit.delta.changed().filter(|change| change.jumps).filter_map(|change| change.original.clone())
 }
 
 /// The match as the linker asks it.

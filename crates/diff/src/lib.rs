@@ -26,6 +26,7 @@ mod marks;
 mod names;
 mod pair;
 mod references;
+mod room;
 mod runtime;
 mod select;
 mod special;
@@ -81,6 +82,8 @@ pub struct FunctionChange {
     pub original: Option<String>,
     /// Whether it has changed but is not redirected itself: its changed callers call the new one.
     pub carried: bool,
+    /// Whether ftrace does not know the original, so that only a jump of the consistency engine's can redirect it.
+    pub jumps: bool,
     /// Why.
     pub reasons: Vec<Reason>,
     /// Where it stands in the two objects.
@@ -238,6 +241,7 @@ impl Comparison<'_> {
             name: self.patched.name(id),
             original: partner.filter(|_| !carried).map(|partner| self.original.name(partner)),
             carried,
+            jumps: marks.jumps.contains(&id),
             reasons,
             sides: Sides {
                 original: partner.map(|partner| symbol(self.original.atom(partner))),

@@ -2,12 +2,14 @@
 //!
 //! ftrace can redirect a function only if the compiler put a call of `__fentry__` at its entry. One without (the
 //! body of a system call, which `SYSCALL_DEFINE` makes `inline` and so untraced) can still be patched if it is
-//! static and nothing but calls leads to it: its callers are replaced as well, and call the new one.
+//! static and nothing but calls leads to it: its callers are replaced as well, and call the new one. That asks nothing of the
+//! consistency model, so it is done for the consistency engine too; what is left can be redirected there by a jump
+//! ([`crate::room`]).
 
 use crate::atoms::{AtomId, AtomKind, Unit};
 use crate::compare::{Comparison, Reason};
 use crate::references::Target;
-use crate::special;
+use crate::{room, special};
 use kmend_object::{Binding, Place};
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,6 +29,8 @@ const ADDRESSABLE: &str = "__UNIQUE_ID___addressable_";
 pub enum Fentry {
     /// It must: the result goes into a kernel.
     Required,
+    /// It must, or have room for a jump: the result is for kmend's consistency engine.
+    OrRoom,
     /// It must, unless the whole object was compiled without: then nothing can be said of its functions.
     IfUsed,
 }
@@ -38,6 +42,8 @@ pub(crate) struct Marks {
     pub(crate) changed: BTreeMap<AtomId, Vec<Reason>>,
     /// Those of them that ftrace cannot redirect, and whose callers are therefore replaced too.
     pub(crate) carried: BTreeSet<AtomId>,
+    /// Those of them that ftrace cannot redirect, and a jump is to.
+    pub(crate) jumps: BTreeSet<AtomId>,
     /// The one of them that runs at the module's unload, if a pointer leads to it alone.
     pub(crate) exit: Option<Exit>,
 }
@@ -54,6 +60,29 @@ impl Marks {
     /// Whether it is in the module as a changed function.
     pub(crate) fn is_changed(&self, id: AtomId) -> bool {
         self.changed.contains_key(&id)
+    }
+
+    /// Marks a function that a jump has to redirect, unless ftrace knows the living one; or says why it cannot.
+    fn jump(&mut self, comparison: &Comparison<'_>, id: AtomId) -> Option<Refusal> {
+        let (unit, living) = (comparison.original, comparison.pairing.original(id)?);
+        if has_fentry(unit, living) {
+            return None;
+        }
+        let Some(why) = room::obstacle(unit, living) else {
+            self.jumps.insert(id);
+            return None;
+        };
+        let why = format!("the compiler put no call of __fentry__ at its entry, and {why}");
+        Some(Refusal::new(Code::NoRoom, comparison.patched.source_name(id), why))
+    }
+
+    /// Marks what goes along with a function.
+    fn take(&mut self, unit: &Unit<'_>, along: Along) {
+        self.carried.extend(along.carried);
+        self.exit = along.exit.or(self.exit);
+        for (caller, callee) in along.callers {
+            self.changed.entry(caller).or_insert_with(|| vec![Reason::Callee { name: unit.name(callee) }]);
+        }
     }
 }
 
@@ -77,53 +106,75 @@ pub(crate) fn mark(
     if fentry == Fentry::IfUsed && !patched.ids().any(|id| has_fentry(patched, id)) {
         return (marks, Vec::new());
     }
-    let refusals = carry(comparison, &mut marks, exit_pointer);
+    let mut refusals = Vec::new();
+    let changed: Vec<AtomId> = marks.changed.keys().copied().collect();
+    for id in changed {
+        let along = Along::with(comparison, id, exit_pointer);
+        if along.obstacles.is_empty() {
+            marks.take(patched, along);
+        } else if fentry == Fentry::OrRoom {
+            refusals.extend(marks.jump(comparison, id));
+        } else {
+            refusals.extend(along.obstacles.into_iter().map(|(id, obstacle)| cannot(patched, id, &obstacle)));
+        }
+    }
     (marks, refusals)
 }
 
-/// Marks the callers of changed functions without an ftrace entry, as far up as it takes.
-fn carry(comparison: &Comparison<'_>, marks: &mut Marks, exit_pointer: Option<u64>) -> Vec<Refusal> {
-    let unit = comparison.patched;
-    let original_has = |id| {
-        let original = comparison.pairing.original(id);
-        original.is_none_or(|original| has_fentry(comparison.original, original))
-    };
-    let mut refusals = Vec::new();
-    let mut waiting: Vec<AtomId> = marks.changed.keys().copied().collect();
-    while let Some(id) = waiting.pop() {
-        if (has_fentry(unit, id) && original_has(id)) || marks.carried.contains(&id) {
-            continue;
-        }
-        if let Some(pointer) = exit_pointer.filter(|_| is_exit(comparison, id)) {
-            marks.carried.insert(id);
-            marks.exit = Some(Exit { function: id, pointer });
-            continue;
-        }
-        match callers(unit, id) {
-            Ok(callers) => {
-                marks.carried.insert(id);
-                for caller in callers {
-                    marks.changed.entry(caller).or_insert_with(|| {
+/// What goes along with a changed function that ftrace cannot redirect, as far up as it takes.
+#[derive(Default)]
+struct Along {
+    /// It, and its callers that cannot be redirected either.
+    carried: BTreeSet<AtomId>,
+    /// Who calls one of these, and which.
+    callers: BTreeMap<AtomId, AtomId>,
+    exit: Option<Exit>,
+    /// Where it does not come to an end, and why.
+    obstacles: Vec<(AtomId, String)>,
+}
+
+impl Along {
+    fn with(comparison: &Comparison<'_>, start: AtomId, exit_pointer: Option<u64>) -> Along {
+        let unit = comparison.patched;
+        let original_has = |id| {
+            let original = comparison.pairing.original(id);
+            original.is_none_or(|original| has_fentry(comparison.original, original))
+        };
+        let mut along = Along::default();
+        let mut waiting = vec![start];
+        while let Some(id) = waiting.pop() {
+            if (has_fentry(unit, id) && original_has(id)) || !along.carried.insert(id) {
+                continue;
+            }
+            if let Some(pointer) = exit_pointer.filter(|_| is_exit(comparison, id)) {
+                along.exit = Some(Exit { function: id, pointer });
+                continue;
+            }
+            match callers(unit, id) {
+                Ok(callers) => {
+                    for caller in callers {
+                        along.callers.entry(caller).or_insert(id);
                         waiting.push(caller);
-                        vec![Reason::Callee { name: unit.name(id) }]
-                    });
+                    }
                 }
-            }
-            Err(obstacle) => {
-                let why = if unit.section_of(id).name.starts_with(special::EXIT_CODE) {
-                    "it is __exit code, which is notrace, and it is not the module's exit function alone: the old one runs when \
-                     the module is unloaded"
-                        .to_owned()
-                } else {
-                    format!(
-                        "the compiler put no call of __fentry__ at its entry, so ftrace cannot redirect it, and {obstacle}"
-                    )
-                };
-                refusals.push(Refusal::new(Code::NoFentry, unit.source_name(id), why));
+                Err(obstacle) => along.obstacles.push((id, obstacle)),
             }
         }
+        along
     }
-    refusals
+}
+
+fn cannot(unit: &Unit<'_>, id: AtomId, obstacle: &str) -> Refusal {
+    let why = if unit.section_of(id).name.starts_with(special::EXIT_CODE) {
+        "it is __exit code, which is notrace, and it is not the module's exit function alone: the old one runs when \
+         the module is unloaded"
+            .to_owned()
+    } else {
+        format!(
+            "the compiler put no call of __fentry__ at its entry, so ftrace cannot redirect it, and {obstacle}"
+        )
+    };
+    Refusal::new(Code::NoFentry, unit.source_name(id), why)
 }
 
 /// Whether a function, before and after, is what the module runs at its unload (include/linux/module.h, `module_exit()`), and

@@ -179,7 +179,7 @@ fn decode_atom(unit: &Unit<'_>, id: AtomId, list: &mut [RawReference], found: &m
     }
 }
 
-fn is_near_branch(instruction: &Instruction) -> bool {
+pub(crate) fn is_near_branch(instruction: &Instruction) -> bool {
     matches!(
         instruction.flow_control(),
         FlowControl::Call

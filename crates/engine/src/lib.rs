@@ -11,4 +11,4 @@ mod sources;
 pub use build::{Workshop, module_name};
 pub use error::EngineError;
 pub use kept::{Kept, build, keep};
-pub use sources::{interface_header, interface_id, models, redirects};
+pub use sources::{interface_header, interface_id, models, redirects, stopping_models};

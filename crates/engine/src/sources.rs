@@ -73,9 +73,22 @@ fn id(files: &[(&str, &str)]) -> String {
 
 /// The names of the consistency models that this engine has, the default first.
 pub fn models() -> Vec<&'static str> {
+    rows().filter_map(name).collect()
+}
+
+/// Those of them that switch with the machine stopped: a function that ftrace does not know can be switched by no other.
+pub fn stopping_models() -> Vec<&'static str> {
+    rows().filter(|row| row.contains(".stops = true")).filter_map(name).collect()
+}
+
+/// The rows of the table of models.
+fn rows() -> impl Iterator<Item = &'static str> {
     let rows = CHANGE.1.split_once("kmend_models[] = {\n").map_or("", |(_, rest)| rest);
-    let rows = rows.split_once("\n};").map_or("", |(rows, _)| rows);
-    rows.lines().filter_map(|row| row.split('"').nth(1)).collect()
+    rows.split_once("\n};").map_or("", |(rows, _)| rows).lines()
+}
+
+fn name(row: &'static str) -> Option<&'static str> {
+    row.split('"').nth(1)
 }
 
 /// The names of the ways in which this engine redirects callers, the default first.
@@ -96,6 +109,7 @@ mod tests {
         for known in ["immediate", "lazy", "stop-machine"] {
             assert!(models.contains(&known), "{models:?}");
         }
+        assert_eq!(stopping_models(), ["quiesce", "stop-machine"]);
     }
 
     #[test]

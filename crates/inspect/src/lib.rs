@@ -98,6 +98,12 @@ pub struct EngineUse {
     pub model: Option<String>,
     /// How callers are redirected to begin with; `None` for the engine's default.
     pub redirect: Option<String>,
+    /// Functions that ftrace does not know, by name: nothing but that redirect can lead to them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub untraced: Vec<String>,
+    /// The only models that can switch these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<String>,
 }
 
 /// The livepatch relocations that are applied with one object.
@@ -148,10 +154,17 @@ pub fn read(path: &Path, module: &Module) -> Result<Inspection, InspectError> {
         return Err(InspectError::NotALivepatch { path: path.into(), name: module.name().to_owned() });
     }
     let text = |key| module.modinfo(key).next().filter(|text| !text.is_empty()).map(str::to_owned);
+    // The compiler chooses their order.
+    let several = |key| {
+        let values: BTreeSet<&str> = module.modinfo(key).collect();
+        values.into_iter().map(str::to_owned).collect()
+    };
     let engine = module.depends().any(|name| name == ENGINE).then(|| EngineUse {
         interface: text("kmend_engine"),
         model: text("kmend_model"),
         redirect: text("kmend_redirect"),
+        untraced: several("kmend_untraced"),
+        stops: several("kmend_stops"),
     });
     let reader = if engine.is_some() { table::Reader::Engine } else { table::Reader::Kernel };
     let mut patch = table::read(module.object(), reader);

@@ -121,6 +121,7 @@ impl Unit {
             name: name.into(),
             original: original.map(str::to_owned),
             carried: false,
+            jumps: false,
             reasons: Vec::new(),
             sides: kmend_diff::Sides { original: None, patched: SymbolId::NULL },
             symbol,

@@ -17,7 +17,7 @@ use std::fmt::Write;
 pub const ENGINE: &str = "kmend_engine";
 
 /// The way to redirect callers that a patch asks for by a field of its own; the others need none.
-const JUMP: &str = "jump";
+pub const JUMP: &str = "jump";
 
 /// What a module must know of the engine that it is for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +32,10 @@ pub struct ForEngine {
     pub model: Option<String>,
     /// How callers are redirected to begin with; the engine's default if `None`.
     pub redirect: Option<String>,
+    /// Functions that ftrace does not know. If there are any, the redirect has to be a jump.
+    pub untraced: Vec<String>,
+    /// The only models that switch these; not used if there are none.
+    pub stopping: Vec<String>,
 }
 
 /// The symbol by which the table means the living function of this number until the finish.
@@ -120,15 +124,16 @@ pub(crate) fn patch(linked: &Linked, engine: &ForEngine) -> String {
 
 /// Tells of the engine in `.modinfo`, where `kmend load` and `kmend inspect` read it.
 pub(crate) fn descriptions(engine: &ForEngine) -> String {
-    let facts = [
+    let once = [
         ("engine", Some(&engine.interface)),
         ("model", engine.model.as_ref()),
         ("redirect", engine.redirect.as_ref()),
     ];
-    facts.into_iter().fold(String::new(), |mut text, (name, value)| {
-        if let Some(value) = value {
-            let _ = writeln!(text, "MODULE_INFO(kmend_{name}, {});", table::literal(value));
-        }
+    let once = once.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let untraced = engine.untraced.iter().map(|name| ("untraced", name));
+    let stopping = engine.stopping.iter().filter(|_| !engine.untraced.is_empty()).map(|name| ("stops", name));
+    once.chain(untraced).chain(stopping).fold(String::new(), |mut text, (name, value)| {
+        let _ = writeln!(text, "MODULE_INFO(kmend_{name}, {});", table::literal(value));
         text
     })
 }

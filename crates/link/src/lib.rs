@@ -27,7 +27,7 @@ mod table;
 mod updates;
 mod written;
 
-pub use engine::{ENGINE, ForEngine};
+pub use engine::{ENGINE, ForEngine, JUMP};
 pub use error::LinkError;
 pub use kbuild::{BuiltModule, Paths, Times, make_module};
 pub use kernel::TargetKernel;

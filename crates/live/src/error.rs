@@ -114,6 +114,18 @@ pub enum LiveError {
         /// The model.
         model: &'static str,
     },
+    /// Functions that ftrace does not know are switched in few ways.
+    #[error("{name} patches {}, which ftrace does not know: only {what} {} can switch that", .functions.join(", "), .fit.join(" or "))]
+    NoStop {
+        /// The livepatch.
+        name: String,
+        /// Those functions.
+        functions: Vec<String>,
+        /// What was asked for.
+        what: &'static str,
+        /// What does.
+        fit: Vec<String>,
+    },
     /// It makes sense for the kernel's own livepatch alone.
     #[error("{name} is switched by the consistency engine, which {what}: {instead}")]
     NotInEngine {
@@ -311,6 +323,7 @@ impl Coded for LiveError {
             LiveError::NoSuchModel { .. } => Code::NoSuchModel,
             LiveError::RedirectedByOther { .. } => Code::RedirectedByOther,
             LiveError::ModelTooWeak { .. } => Code::ModelTooWeak,
+            LiveError::NoStop { .. } => Code::NoStop,
             LiveError::NotInEngine { .. } => Code::NotInEngine,
             LiveError::NoLivepatch(_) => Code::NoLivepatch,
             LiveError::Name(_) => Code::Usage,

@@ -107,6 +107,7 @@ pub(crate) fn engine_refused(name: &str, enable: bool, error: io::Error, log: &K
         Some(Errno::INVAL) => {
             "its model does not suit it: it does something when nothing runs the old code any more"
         }
+        Some(Errno::OPNOTSUPP) => "this model and this redirect cannot switch all of its functions",
         Some(Errno::AGAIN) => "a module that it patches is just coming or going: try again",
         Some(Errno::NOENT) => "a module that it patches lacks one of its functions or symbols",
         _ => "the consistency engine refused it",

@@ -7,7 +7,7 @@ use crate::engine::Engine;
 use crate::error::LiveError;
 use crate::system::System;
 use crate::transition::write_value;
-use kmend_inspect::Inspection;
+use kmend_inspect::{EngineUse, Inspection};
 use rustix::io::Errno;
 use std::io;
 use std::time::Duration;
@@ -42,6 +42,20 @@ impl Switch {
         };
         wishes.into_iter().filter_map(unknown).collect()
     }
+
+    /// What of it cannot switch functions that ftrace does not know, if the patch has any.
+    fn unfit(&self, module: &Inspection, own: &EngineUse) -> Vec<LiveError> {
+        // Whoever built it chose the redirect, as the only one.
+        let redirects: Vec<String> = own.redirect.iter().cloned().collect();
+        let wishes = [("model", &self.model, &own.stops), ("redirect", &self.redirect, &redirects)];
+        let wishes = wishes.into_iter().filter(|_| !own.untraced.is_empty());
+        let unfit = |(what, wish, fit): (&'static str, &Option<String>, &Vec<String>)| {
+            wish.as_ref().filter(|name| !fit.contains(name))?;
+            let (name, functions) = (module.name.clone(), own.untraced.clone());
+            Some(LiveError::NoStop { name, functions, what, fit: fit.clone() })
+        };
+        wishes.filter_map(unfit).collect()
+    }
 }
 
 impl System {
@@ -62,6 +76,7 @@ impl System {
             Ok(engine) => engine.map(|engine| whole.unknown(&engine)).unwrap_or_default(),
             Err(error) => vec![error],
         };
+        errors.extend(whole.unfit(module, own));
         let mut callbacks = module.objects.iter().flat_map(|object| &object.callbacks);
         let waits = !module.updates.is_empty() || callbacks.any(|callback| callback.when == "post_patch");
         if whole.model.as_deref() == Some(IMMEDIATE) && waits {

@@ -100,7 +100,7 @@ codes! {
     // 04xx: the differ.
     ChangedData = "0401", Refusal, "changed static data", "KMEND_UPDATE_DATA() exchanges it where it lives; or change it from code, in a callback or at each use";
     ChangedInit = "0402", Refusal, "changed __init code", "make the change in code that runs later; or, if the rest is good without it, KMEND_IGNORE_FUNCTION()";
-    NoFentry = "0403", Refusal, "function without an ftrace entry", "it is notrace, noinstr or __exit: patch its callers, or keep the old one by KMEND_IGNORE_FUNCTION()";
+    NoFentry = "0403", Refusal, "function without an ftrace entry", "it is notrace, noinstr or __exit: patch its callers, build with `kmend build --engine`, which redirects most such functions by a jump, or keep the old one by KMEND_IGNORE_FUNCTION()";
     ModuleStaticKey = "0404", Refusal, "static key of a module", "use static_key_enabled() in the patched function instead of the jump label";
     ModuleStaticCall = "0405", Refusal, "static call of a module", "call through an ordinary function pointer instead";
     UnknownSection = "0406", Refusal, "unknown section refers to a changed function", "kmend does not know how to carry this section over; please report it with the section's name";
@@ -194,6 +194,8 @@ codes! {
     ModelTooWeak = "0811", Refusal, "a consistency model that is too weak for the patch", "take a model that waits for old code, such as hybrid or stop-machine";
     NotInEngine = "0812", Refusal, "the consistency engine does not have this", "the message says what to do instead";
     EngineNotInstalled = "0813", Refusal, "patches for the consistency engine are not installed", "build a livepatch without --engine for the next boots, and load this one by hand";
+    NoRoom = "0814", Refusal, "function without an ftrace entry or room for a jump", "patch its callers, or keep the old one by KMEND_IGNORE_FUNCTION()";
+    NoStop = "0815", Refusal, "a model or redirect that cannot switch a function without an ftrace entry", "take the ones that the message names";
 }
 
 impl fmt::Display for Code {

@@ -254,6 +254,7 @@ mod tests {
             name: (*name).to_owned(),
             original: Some((*name).to_owned()),
             carried: false,
+            jumps: false,
             reasons: vec![Reason::Code { offset: 0 }],
             sides: Sides { original: None, patched: SymbolId::NULL },
             symbol: SymbolId::NULL,

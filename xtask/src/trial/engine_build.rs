@@ -14,6 +14,14 @@ const PATCHES: [&str; 4] = ["stall", "callback", "modules-and-vmlinux", "update-
 /// What becomes a livepatch of the kernel, and patches a function of the other.
 const KERNELS: &str = "callback";
 
+/// What becomes one more module: a function that ftrace does not know.
+const UNTRACED: &str = "notrace";
+/// Shows what that function returns: a clock that is years ahead if it is patched.
+const CLOCK: &str =
+    "cd /sys/kernel/tracing; echo perf > trace_clock; echo mark > trace_marker; grep mark trace";
+/// How its time begins then, in seconds.
+const AHEAD: &str = " 14411";
+
 /// What is run in the guest, and what it must print. A `!` before a text: it must not.
 const STEPS: &[(&str, &[&str])] = &[
     (
@@ -60,6 +68,17 @@ const STEPS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "kmend load /untraced.ko --model hybrid; echo \"load $?\"; kmend load /untraced.ko --redirect ftrace; kmend load /untraced.ko
+         cd /sys/kernel/tracing; echo perf > trace_clock; echo mark > trace_marker; grep mark trace; kmend engine status
+         kmend disable livepatch_untraced --model hybrid; echo \"disable $?\"; kmend unload livepatch_untraced --model quiesce
+         echo perf > trace_clock; echo later > trace_marker; grep later trace",
+        &[
+            "refused[KM0815]", "ftrace does not know: only model quiesce or stop-machine", "load 2", "only redirect jump",
+            "loaded livepatch_untraced, by kmend's engine (stop-machine, jump)", " 14411", "vmlinux trace_clock: patched", "disable 1",
+            "this model and this redirect cannot switch", "unloaded livepatch_untraced", "mark_write: later",
+        ],
+    ),
+    (
         "kmend engine status; kmend engine unload; grep -c kmend /proc/modules; kmend unload livepatch_mend; echo \"gone $?\"",
         &["the engine is loaded, and has no patch", "unloaded kmend_engine", "\n0\n", "gone 3"],
     ),
@@ -75,13 +94,14 @@ pub(crate) fn run(bench: &Bench, kernel: &Kernel) -> Result<()> {
         "the build does not say which model suits the patch:\n{said}"
     );
     build(bench, kernel, &[KERNELS], &["--name", "kernel"], folder.path())?;
+    prove_untraced(bench, kernel, folder.path())?;
     kmend(bench, &["engine", "build", "--kernel", &kernel.release, "--output", text(folder.path())?])?;
     let tree = ModuleTree::open(&kernel.modules)?;
     let mut scenario = Scenario::new(&kernel.image);
     scenario.machine =
         Machine { accelerator: bench.accelerator, timeout: GUEST_TIMEOUT, ..Machine::new(&kernel.image) };
     scenario.kmend = Some(bench.kmend.clone());
-    scenario.files = ["livepatch-mend.ko", "livepatch-kernel.ko", "kmend_engine.ko"]
+    scenario.files = ["livepatch-mend.ko", "livepatch-kernel.ko", "livepatch-untraced.ko", "kmend_engine.ko"]
         .map(|name| guest_file(place(name)))
         .to_vec();
     scenario.steps.extend(tree.load_order_of(&["zram".into()])?.into_iter().map(Step::LoadModule));
@@ -108,6 +128,22 @@ pub(crate) fn run(bench: &Bench, kernel: &Kernel) -> Result<()> {
         }
     }
     if complaints.is_empty() { Ok(()) } else { bail!("{}", complaints.join("\n")) }
+}
+
+/// A function that ftrace does not know: what the build says of it, and the proof in a guest of its own.
+fn prove_untraced(bench: &Bench, kernel: &Kernel, folder: &Path) -> Result<()> {
+    let (after, before) = (format!("{CLOCK} | grep '{AHEAD}'"), format!("{CLOCK} | grep -v '{AHEAD}'"));
+    let proof = ["--engine", "--name", "untraced", "--prove", "--before", &before, "--after", &after];
+    let said = build(bench, kernel, &[UNTRACED], &proof, folder)?;
+    for wanted in [
+        "trace_clock: it has no ftrace entry: only a jump redirects it",
+        "model stop-machine, redirect jump",
+        "advice model stop-machine: trace_clock has no ftrace entry",
+        "proved",
+    ] {
+        ensure!(said.contains(wanted), "the build does not say `{wanted}`:\n{said}");
+    }
+    Ok(())
 }
 
 /// `kmend build` of patches of tests/patches; what it says.

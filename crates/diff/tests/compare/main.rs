@@ -3,6 +3,7 @@
 mod alternatives;
 mod author;
 mod changes;
+mod jumps;
 mod names;
 mod start;
 mod update;

@@ -247,6 +247,18 @@ fn a_switch_is_one_that_the_engine_has_and_the_patch_bears() {
     let weak = system.check_switch(&module, &Switch::default());
     assert!(matches!(weak[..], [LiveError::ModelTooWeak { .. }]));
     assert!(system.check_switch(&module, &switch("hybrid", "ftrace")).is_empty());
+    fake.write("sys/kernel/kmend/redirects", "ftrace\njump\n");
+    let engine = module.engine.as_mut().unwrap();
+    (engine.untraced, engine.stops) = (vec!["f".into()], vec!["hybrid".into()]);
+    (engine.model, engine.redirect) = (Some("hybrid".into()), Some("jump".into()));
+    assert!(system.check_switch(&module, &switch("hybrid", "jump")).is_empty());
+    let unfit = system.check_switch(&module, &switch("immediate", "ftrace"));
+    assert!(
+        unfit[0]
+            .to_string()
+            .ends_with("patches f, which ftrace does not know: only model hybrid can switch that")
+    );
+    assert!(matches!(unfit[1], LiveError::NoStop { what: "redirect", .. }));
     module.engine = None;
     assert!(matches!(
         system.check_switch(&module, &switch("hybrid", "ftrace"))[..],
