@@ -2,7 +2,7 @@
 
 macro_rules! source {
     ($name:literal) => {
-        ($name, include_str!(concat!("../../../engine/", $name)))
+        ($name, include_str!(concat!("../engine/", $name)))
     };
 }
 
