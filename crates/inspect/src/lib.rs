@@ -66,6 +66,8 @@ pub struct Inspection {
     pub kmend: Option<String>,
     /// What it says to kmend's consistency engine; `None` if it is for the kernel's own livepatch.
     pub engine: Option<EngineUse>,
+    /// If it is the consistency engine itself: the id of what it and its patches must agree on.
+    pub interface: Option<String>,
     /// What it fixes, such as `CVE-2026-1234`, as whoever built it said.
     pub fixes: Vec<String>,
     /// The subjects of the patches that it was built from.
@@ -129,6 +131,17 @@ pub struct LivepatchSymbol {
 }
 
 impl Inspection {
+    /// What a patch and the consistency engine must agree on, of either; empty if it does not say, `None` if the kernel's own
+    /// livepatch loads it.
+    pub fn agreement(&self) -> Option<String> {
+        let said = match &self.engine {
+            Some(engine) => &engine.interface,
+            None if self.is_engine() => &self.interface,
+            None => return None,
+        };
+        Some(said.clone().unwrap_or_default())
+    }
+
     /// Whether it is the consistency engine itself.
     pub fn is_engine(&self) -> bool {
         self.name == ENGINE
@@ -178,6 +191,7 @@ pub fn read(path: &Path, module: &Module) -> Result<Inspection, InspectError> {
         build_id: text("kmend_build_id"),
         kmend: text("kmend_version"),
         engine,
+        interface: if module.name() == ENGINE { text("version") } else { None },
         fixes: module.modinfo("kmend_fixes").map(str::to_owned).collect(),
         subjects: module.modinfo("kmend_subject").map(str::to_owned).collect(),
         replace: patch.as_ref().map(|patch| patch.replace),

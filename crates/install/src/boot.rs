@@ -98,7 +98,9 @@ impl Store {
         }
         let unjudged = judged.err().map(|error| error.to_string());
         let start = Instant::now();
-        let mut loader = Loader { store: self, system, release, dry_run, unjudged, start, boot: &mut boot };
+        let engine = false;
+        let mut loader =
+            Loader { store: self, system, release, dry_run, engine, unjudged, start, boot: &mut boot };
         loader.load_all(&modules);
         Ok(boot)
     }
@@ -118,6 +120,8 @@ struct Loader<'a> {
     system: &'a System,
     release: String,
     dry_run: bool,
+    /// Whether the consistency engine is, or would be, there.
+    engine: bool,
     /// Why what the machine died of is not known.
     unjudged: Option<String>,
     start: Instant,
@@ -125,9 +129,21 @@ struct Loader<'a> {
 }
 
 impl Loader<'_> {
-    /// Loads a set. The last livepatch that replaces comes first: those before it would be replaced a moment later. They are
-    /// loaded if it cannot be.
+    /// Loads what is installed: the livepatches of the kernel, then the consistency engine, then its patches. Those of the kernel
+    /// need no other module, and nothing is lost by the order, as no two of the two kinds patch the same function.
     fn load_all(&mut self, modules: &[Module]) {
+        let (of_engine, of_kernel): (Vec<&Module>, Vec<&Module>) =
+            modules.iter().filter(|module| !module.is_engine()).partition(|module| module.needs_engine());
+        self.load_set(&of_kernel);
+        if let Some(engine) = modules.iter().find(|module| module.is_engine()) {
+            self.engine = self.load(engine);
+        }
+        self.load_set(&of_engine);
+    }
+
+    /// Loads a set of one kind. The last livepatch that replaces comes first: those before it would be replaced a moment later.
+    /// They are loaded if it cannot be.
+    fn load_set(&mut self, modules: &[&Module]) {
         let last = last_replacing(modules);
         let (before, rest) = modules.split_at(last.unwrap_or(0));
         let mut rest = rest.iter();
@@ -140,7 +156,7 @@ impl Loader<'_> {
                     self.say(module, BootOutcome::Superseded, None, Some(why));
                 }
             } else {
-                self.load_all(before);
+                self.load_set(before);
             }
         }
         for module in rest {
@@ -181,8 +197,11 @@ impl Loader<'_> {
         }
         let candidate = match self.candidate(module) {
             Ok(candidate) => candidate,
-            Err(InstallError::Live(LiveError::AlreadyLoaded(_))) => {
+            Err(InstallError::Live(LiveError::AlreadyLoaded(_) | LiveError::EngineLoaded)) => {
                 return (BootOutcome::AlreadyLoaded, None);
+            }
+            Err(InstallError::Live(LiveError::EngineMissing)) if self.dry_run && self.engine => {
+                return (BootOutcome::WouldLoad, None);
             }
             Err(error) => return (of(error.code()), Some(error)),
         };
@@ -193,14 +212,22 @@ impl Loader<'_> {
             let error = InstallError::NoCrashMemory { name: name(), why: error.to_string() };
             return (BootOutcome::Failed, Some(error));
         }
-        let options = LoadOptions { timeout: self.patience(), late: Late::Leave, way_back: Duration::ZERO };
-        let loaded = self.system.load(&candidate, options, &mut |_| Decision::Wait);
+        let loaded = self.insert(&candidate);
         // The load has happened: that it cannot be written down is no reason to say anything else.
         let _ = self.locked(|locked| recorder::loaded(locked, self.system, Event::Boot, &candidate, &loaded));
         match loaded {
             Ok(Loaded { .. }) => (BootOutcome::Loaded, None),
             Err(error) => (of(error.code()), Some(error.into())),
         }
+    }
+
+    /// Puts a module into the kernel, and waits for its transition if it has one.
+    fn insert(&self, candidate: &Candidate) -> Result<Loaded, LiveError> {
+        if candidate.module.is_engine() {
+            return self.system.load_engine(candidate);
+        }
+        let options = LoadOptions { timeout: self.patience(), late: Late::Leave, way_back: Duration::ZERO };
+        self.system.load(candidate, options, &mut |_| Decision::Wait)
     }
 
     /// Opens an installed module, and checks that it is what was installed and can be loaded now.
@@ -216,14 +243,20 @@ impl Loader<'_> {
         }
         // This very file again, and not what may have its name by now.
         let open = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-        let checked = self.system.check(std::slice::from_ref(&open)).pop();
+        let checked = if module.is_engine() {
+            Some(self.system.check_engine(&open))
+        } else {
+            self.system.check(std::slice::from_ref(&open)).pop()
+        };
         let candidate = match checked {
             None => return Err(damaged("is gone")),
             Some(Ok(candidate)) => candidate,
             Some(Err(mut errors)) => {
-                // What makes it another kernel's counts more than what else is wrong.
-                errors.sort_by_key(|error| {
-                    !matches!(error, LiveError::BuildIdDiffers { .. } | LiveError::WrongKernel { .. })
+                // What makes it another kernel's counts more than what else is wrong, and that more than what may yet come.
+                errors.sort_by_key(|error| match error {
+                    LiveError::BuildIdDiffers { .. } | LiveError::WrongKernel { .. } => 0,
+                    LiveError::EngineMissing => 2,
+                    _ => 1,
                 });
                 return Err(errors.into_iter().next().map_or_else(|| damaged("is gone"), InstallError::Live));
             }

@@ -66,9 +66,29 @@ pub enum InstallError {
         /// What its `vermagic` says.
         release: String,
     },
-    /// At boot only the kernel's own livepatch is there.
-    #[error("{0} needs kmend's consistency engine, which is not loaded at boot")]
-    ForEngine(String),
+    /// A patch for the consistency engine, and that would not be there at boot.
+    #[error("{name} needs kmend's consistency engine, which is not installed for {release}")]
+    NoEngine {
+        /// The module.
+        name: String,
+        /// The kernel.
+        release: String,
+    },
+    /// The engine and a patch of one kernel's set are of two builds.
+    #[error("{name} is for the engine interface {built_for}, but that of {release} has {engine}")]
+    EngineDiffers {
+        /// The module.
+        name: String,
+        /// The id that it names.
+        built_for: String,
+        /// The kernel.
+        release: String,
+        /// The id of the engine in the set.
+        engine: String,
+    },
+    /// The engine cannot be taken out of a set that needs it.
+    #[error("these need kmend's consistency engine at boot: {}", .0.join(", "))]
+    EngineNeeded(Vec<String>),
     /// Another module of this name is installed.
     #[error("{name} is installed for {release} with other contents")]
     OtherContents {
@@ -142,7 +162,9 @@ impl Coded for InstallError {
             InstallError::Damaged { .. } => Code::InstalledDamaged,
             InstallError::ModuleDamaged { .. } => Code::InstalledModuleDamaged,
             InstallError::NoRelease { .. } => Code::NotALivepatch,
-            InstallError::ForEngine(_) => Code::EngineNotInstalled,
+            InstallError::NoEngine { .. } => Code::EngineNotInstalled,
+            InstallError::EngineDiffers { .. } => Code::EngineDiffers,
+            InstallError::EngineNeeded(_) => Code::EngineNeeded,
             InstallError::OtherContents { .. } => Code::OtherContents,
             InstallError::AlreadyInstalled(_) => Code::AlreadyInstalled,
             InstallError::NotInstalled { .. } => Code::NotInstalled,

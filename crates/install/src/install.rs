@@ -1,5 +1,6 @@
 //! Changing the set: install, uninstall, release.
 
+use crate::engine;
 use crate::error::InstallError;
 use crate::folder::Folder;
 use crate::history::{self, Event, Outcome, Record};
@@ -57,10 +58,6 @@ impl Store {
                 continue;
             }
             let module = &candidate.module;
-            if module.engine.is_some() || module.is_engine() {
-                reasons.push(about(InstallError::ForEngine(module.name.clone())));
-                continue;
-            }
             if let Err(error) = check_release(&module.name, &module.kernel) {
                 reasons.push(about(error));
                 continue;
@@ -120,6 +117,9 @@ impl Store {
     ) -> Result<Installs, Reasons> {
         let mut installs = plan(system, candidates, manifests, overwrite)?;
         for ((release, candidates), manifest) in candidates.iter().zip(manifests) {
+            engine::check_set(release, candidates, manifest)?;
+        }
+        for ((release, candidates), manifest) in candidates.iter().zip(manifests) {
             let refused = self.conflicts(release, manifest, candidates);
             installs.notes.extend(refused.iter().map(|why| format!("at boot it would be refused: {why}")));
         }
@@ -138,7 +138,9 @@ impl Store {
             None => open(module).ok(),
         });
         let added = candidates.iter().filter(|candidate| manifest.module(&candidate.module.name).is_none());
-        let set: Vec<_> = there.chain(added.map(|candidate| candidate.module.clone())).collect();
+        let mut set: Vec<_> = there.chain(added.map(|candidate| candidate.module.clone())).collect();
+        // As they are loaded.
+        set.sort_by_key(|module| module.engine.is_some());
         conflicts_in_order(&set)
     }
 
@@ -151,16 +153,22 @@ impl Store {
     ) -> Result<(), Vec<InstallError>> {
         let locked = self.lock_judged(system).map_err(|error| vec![error])?;
         self.would_uninstall(release, names)?;
-        let edit = |manifest: &mut Manifest| manifest.modules.retain(|module| !names.contains(&module.name));
+        let edit = |manifest: &mut Manifest| engine::take_out(manifest, names);
         change(&locked, system, release, edit, (Event::Uninstall, names)).map_err(|error| vec![error])
     }
 
-    /// Checks that livepatches are in the set of a kernel.
+    /// Checks that livepatches are in the set of a kernel, and what is left in it does not need them.
     pub fn would_uninstall(&self, release: &str, names: &[String]) -> Result<(), Vec<InstallError>> {
+        let installed = self.all_installed(release, names)?;
+        engine::check_left(&installed, names).map_err(|error| vec![error])
+    }
+
+    /// The set of a kernel, if these are all in it.
+    fn all_installed(&self, release: &str, names: &[String]) -> Result<Vec<Module>, Vec<InstallError>> {
         let installed = self.installed(release).map_err(|error| vec![error])?;
         let missing = names.iter().filter(|name| !installed.iter().any(|module| module.name == **name));
         let errors: Vec<InstallError> = missing.map(|name| self.not_installed(release, name)).collect();
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
+        if errors.is_empty() { Ok(installed) } else { Err(errors) }
     }
 
     /// Lets held livepatches be loaded at boot again.
@@ -177,8 +185,7 @@ impl Store {
 
     /// Checks that livepatches are in the set and held.
     pub fn would_release(&self, release: &str, names: &[String]) -> Result<(), Vec<InstallError>> {
-        self.would_uninstall(release, names)?;
-        let installed = self.installed(release).map_err(|error| vec![error])?;
+        let installed = self.all_installed(release, names)?;
         let free = installed.iter().filter(|module| names.contains(&module.name) && module.held.is_none());
         let errors: Vec<InstallError> =
             free.map(|module| InstallError::NotHeld(module.name.clone())).collect();

@@ -20,6 +20,7 @@
 
 mod boot;
 mod crash;
+mod engine;
 mod error;
 mod folder;
 mod history;

@@ -3,7 +3,7 @@
 use crate::crash::Held;
 use crate::error::InstallError;
 use crate::folder::{Folder, NEW};
-use kmend_live::{Candidate, check_name};
+use kmend_live::{Candidate, ENGINE, check_name};
 use serde::{Deserialize, Serialize};
 
 /// The manifest's file.
@@ -26,6 +26,10 @@ pub struct Module {
     pub build_id: Option<String>,
     /// Whether it takes the place of all livepatches before it, if that can be read.
     pub replace: Option<bool>,
+    /// Of the consistency engine and its patches: the id of what they must agree on, empty if they do not say. `None` for what
+    /// the kernel's own livepatch loads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
     /// What it fixes, as whoever built it said.
     pub fixes: Vec<String>,
     /// When it was installed: UTC, as RFC 3339 has it.
@@ -42,10 +46,21 @@ impl Module {
             sha256: candidate.sha256.clone(),
             build_id: module.build_id.clone(),
             replace: module.replace,
+            interface: module.agreement(),
             fixes: module.fixes.clone(),
             installed: now,
             held: None,
         }
+    }
+
+    /// Whether it is the consistency engine itself.
+    pub fn is_engine(&self) -> bool {
+        self.name == ENGINE
+    }
+
+    /// Whether it is a patch for the consistency engine.
+    pub fn needs_engine(&self) -> bool {
+        self.interface.is_some() && !self.is_engine()
     }
 
     /// The name of its file.
@@ -129,8 +144,9 @@ impl Manifest {
     }
 }
 
-/// Where the last livepatch of a set is that takes the place of those before it at boot.
-pub(crate) fn last_replacing(modules: &[Module]) -> Option<usize> {
+/// Where the last livepatch of a set is that takes the place of those before it at boot. They are all for the kernel's own
+/// livepatch, or all for the consistency engine: neither replaces what the other loads.
+pub(crate) fn last_replacing(modules: &[&Module]) -> Option<usize> {
     modules.iter().rposition(|module| module.replace == Some(true) && module.held.is_none())
 }
 
@@ -159,6 +175,7 @@ mod tests {
             sha256: "0a".repeat(32),
             build_id: None,
             replace: Some(true),
+            interface: None,
             fixes: vec!["CVE-2026-1".into()],
             installed: "2026-11-21T19:00:00Z".into(),
             held: None,

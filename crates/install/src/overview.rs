@@ -47,14 +47,16 @@ impl Store {
                     continue;
                 }
             };
-            let replacing = last_replacing(&modules).and_then(|at| Some((at, modules.get(at)?.name.clone())));
-            for (number, module) in modules.into_iter().enumerate() {
-                let superseded = replacing.as_ref().filter(|(at, _)| number < *at);
+            for (number, module) in modules.iter().enumerate() {
+                let module = module.clone();
+                // The engine's own patches show that it is there.
+                let is_loaded = |patch: &LoadedPatch| {
+                    patch.enabled && patch.name == module.name || module.is_engine() && patch.engine.is_some()
+                };
                 overview.installed.push(Place {
                     running: release == running,
-                    loaded: release == running
-                        && loaded.iter().any(|patch| patch.enabled && patch.name == module.name),
-                    superseded_by: superseded.map(|(_, name)| name.clone()),
+                    loaded: release == running && loaded.iter().any(is_loaded),
+                    superseded_by: superseding(&modules, number),
                     release: release.clone(),
                     module,
                 });
@@ -62,4 +64,13 @@ impl Store {
         }
         overview
     }
+}
+
+/// The livepatch that takes the place of another one of its kind at boot, if one behind it does.
+fn superseding(modules: &[Module], number: usize) -> Option<String> {
+    let module = modules.get(number).filter(|module| !module.is_engine())?;
+    let of_kind = |other: &&Module| !other.is_engine() && other.needs_engine() == module.needs_engine();
+    let kind: Vec<&Module> = modules.iter().filter(of_kind).collect();
+    let name = &kind.get(last_replacing(&kind)?)?.name;
+    modules.iter().skip(number + 1).any(|other| other.name == *name).then(|| name.clone())
 }

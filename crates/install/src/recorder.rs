@@ -27,9 +27,22 @@ impl<'a> Recorder<'a> {
         options: LoadOptions,
         watch: &mut Watch<'_>,
     ) -> Result<Loaded, LiveError> {
+        self.insert(candidate, |system| system.load(candidate, options, watch))
+    }
+
+    /// Loads the consistency engine by hand.
+    pub fn load_engine(&mut self, engine: &Candidate) -> Result<Loaded, LiveError> {
+        self.insert(engine, |system| system.load_engine(engine))
+    }
+
+    fn insert(
+        &mut self,
+        candidate: &Candidate,
+        load: impl FnOnce(&System) -> Result<Loaded, LiveError>,
+    ) -> Result<Loaded, LiveError> {
         let system = self.system;
         self.remember(|locked| Crash::begin(locked, system, candidate));
-        let result = system.load(candidate, options, watch);
+        let result = load(system);
         self.remember(|locked| loaded(locked, system, Event::Load, candidate, &result));
         result
     }
@@ -101,8 +114,8 @@ pub(crate) fn loaded(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kmend_live::Late;
     use kmend_live::fake::{Fake, RELEASE, module, module_with, patient};
+    use kmend_live::{ENGINE, Late};
     use std::time::Duration;
 
     const NOW: LoadOptions =
@@ -133,6 +146,20 @@ mod tests {
                 system.unload("x", &kmend_live::Switch::default(), Duration::ZERO, &mut patient)
             })
             .unwrap();
+        assert!(!fake.path("var/lib/kmend/loading.json").exists());
+        assert_eq!(outcomes(&fake), [(Event::Load, Outcome::Done), (Event::Unload, Outcome::Done)]);
+    }
+
+    #[test]
+    fn the_engine_is_remembered_like_what_it_loads() {
+        let fake = Fake::new();
+        let system = fake.system();
+        let file = fake.file("engine.ko", &module_with(ENGINE, RELEASE, true, "version=01\0"));
+        Recorder::new(&system).load_engine(&system.check_engine(&file).unwrap()).unwrap();
+        assert!(fake.read("var/lib/kmend/loading.json").contains("\"name\":\"kmend_engine\""));
+        fake.write("sys/module/kmend_engine/refcnt", "0\n");
+        let unload = |system: &System| system.unload_engine(Duration::ZERO);
+        Recorder::new(&system).record(Event::Unload, ENGINE, unload).unwrap();
         assert!(!fake.path("var/lib/kmend/loading.json").exists());
         assert_eq!(outcomes(&fake), [(Event::Load, Outcome::Done), (Event::Unload, Outcome::Done)]);
     }

@@ -3,13 +3,14 @@
 use crate::candidate::Candidate;
 use crate::error::LiveError;
 use crate::kernel_log::KernelLog;
+use crate::load::Loaded;
 use crate::patches::{LoadedPatch, PatchedFunction, PatchedObject, State};
 use crate::system::{System, check_name, folders_in, read_flag, read_if_there};
 use kmend_inspect::{ENGINE, Inspection};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The folder with one folder for each of its patches.
 const PATCHES: &str = "sys/kernel/kmend";
@@ -179,9 +180,16 @@ impl System {
     }
 
     /// Loads the engine.
-    pub fn load_engine(&self, engine: &Candidate) -> Result<(), LiveError> {
-        let log = KernelLog::from_now(&self.path("dev/kmsg"));
-        self.calls.insert(engine.bytes(), "").map_err(|errno| self.refused(ENGINE.into(), errno, &log))
+    pub fn load_engine(&self, engine: &Candidate) -> Result<Loaded, LiveError> {
+        let (log, start) = (KernelLog::from_now(&self.path("dev/kmsg")), Instant::now());
+        self.calls.insert(engine.bytes(), "").map_err(|errno| self.refused(ENGINE.into(), errno, &log))?;
+        Ok(Loaded {
+            name: ENGINE.into(),
+            state: State::Enabled,
+            time: start.elapsed(),
+            signed_by: engine.signed_by.clone(),
+            engine: None,
+        })
     }
 
     /// Unloads the engine, which none of the patches may use. Tasks that it asked to switch and that sleep hold it for

@@ -3,6 +3,7 @@
 use crate::modules::ModuleCalls;
 use crate::system::System;
 use crate::transition::{Decision, Waiting};
+use kmend_inspect::ENGINE;
 use kmend_kernel::Module;
 use kmend_object::{Object, Section, elf};
 use rustix::io::Errno;
@@ -80,10 +81,7 @@ impl Fake {
 
     /// The consistency engine, as sysfs shows it.
     pub fn engine(&self) {
-        self.write("sys/module/kmend_engine/refcnt", "1\n");
-        self.write("sys/module/kmend_engine/version", "0123\n");
-        self.write("sys/kernel/kmend/models", "hybrid\nimmediate\n");
-        self.write("sys/kernel/kmend/redirects", "ftrace\n");
+        write_engine(self.root.path(), "0123");
     }
 
     /// A patch of the engine.
@@ -152,7 +150,10 @@ impl ModuleCalls for FakeKernel {
             return Err(errno);
         }
         write(&self.root.join("sys/module").join(module.name()).join("refcnt"), "1\n");
-        if module.depends().any(|name| name == "kmend_engine") {
+        if module.name() == ENGINE {
+            let interface = module.modinfo("version").next().unwrap_or_default();
+            write_engine(&self.root, interface);
+        } else if module.depends().any(|name| name == ENGINE) {
             write_engine_patch(&self.root, module.name(), false, false);
         } else {
             write_patch(&self.root, module.name(), true, state.stalls);
@@ -187,6 +188,17 @@ fn write_patch(root: &Path, name: &str, enabled: bool, transition: bool) {
     let folder = root.join("sys/kernel/livepatch").join(name);
     write(&folder.join("enabled"), &format!("{}\n", u8::from(enabled)));
     write(&folder.join("transition"), &format!("{}\n", u8::from(transition)));
+}
+
+fn write_engine(root: &Path, interface: &str) {
+    for (file, text) in [
+        ("module/kmend_engine/refcnt", "1"),
+        ("module/kmend_engine/version", interface),
+        ("kernel/kmend/models", "hybrid\nimmediate"),
+        ("kernel/kmend/redirects", "ftrace"),
+    ] {
+        write(&root.join("sys").join(file), &format!("{text}\n"));
+    }
 }
 
 fn write_engine_patch(root: &Path, name: &str, enabled: bool, transition: bool) {

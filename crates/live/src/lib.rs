@@ -35,6 +35,8 @@ pub use change::{Signaller, Waited};
 pub use engine::{Engine, EngineFunction, EnginePatch, Switching};
 pub use error::LiveError;
 pub use journal::{Event, Priority};
+/// The name of the consistency engine's module.
+pub use kmend_inspect::ENGINE;
 pub use load::{Late, LoadOptions, Loaded};
 pub use parameters::Parameter;
 pub use patches::{LoadedPatch, PatchedFunction, PatchedObject, State};

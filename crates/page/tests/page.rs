@@ -90,6 +90,7 @@ fn inspection(text: &str) -> Inspection {
     let patched = PatchedFunction { name: text.into(), position: 0, replacement: text.into() };
     Inspection {
         engine: None,
+        interface: None,
         fixes: vec![],
         subjects: vec![],
         name: text.into(),

@@ -193,9 +193,10 @@ codes! {
     RedirectedByOther = "0810", Refusal, "a function is patched by the other of engine and kernel", "unload the livepatch that the message names, or build all patches for one of the two";
     ModelTooWeak = "0811", Refusal, "a consistency model that is too weak for the patch", "take a model that waits for old code, such as hybrid or stop-machine";
     NotInEngine = "0812", Refusal, "the consistency engine does not have this", "the message says what to do instead";
-    EngineNotInstalled = "0813", Refusal, "patches for the consistency engine are not installed", "build a livepatch without --engine for the next boots, and load this one by hand";
+    EngineNotInstalled = "0813", Refusal, "the consistency engine is not installed for the boot", "`kmend engine build` makes it for a kernel; give its file to `kmend install` with the patch";
     NoRoom = "0814", Refusal, "function without an ftrace entry or room for a jump", "patch its callers, or keep the old one by KMEND_IGNORE_FUNCTION()";
     NoStop = "0815", Refusal, "a model or redirect that cannot switch a function without an ftrace entry", "take the ones that the message names";
+    EngineNeeded = "0816", Refusal, "installed patches need the consistency engine", "uninstall them as well; with the last of them the engine goes by itself";
 }
 
 impl fmt::Display for Code {

@@ -82,6 +82,16 @@ const STEPS: &[(&str, &[&str])] = &[
         "kmend engine status; kmend engine unload; grep -c kmend /proc/modules; kmend unload livepatch_mend; echo \"gone $?\"",
         &["the engine is loaded, and has no patch", "unloaded kmend_engine", "\n0\n", "gone 3"],
     ),
+    (
+        "kmend install /mend.ko /kmend_engine.ko --dry-run; kmend install /mend.ko /kmend_engine.ko; kmend boot --dry-run; kmend boot; cat /proc/version
+         kmend boot; kmend uninstall kmend_engine; kmend status; kmend unload livepatch_mend; kmend engine unload; kmend uninstall livepatch_mend
+         ls /var/lib/kmend; kmend boot; echo \"boot $?\"",
+        &[
+            "would install kmend_engine", "installed livepatch_mend for", "would load kmend_engine\nwould load livepatch_mend",
+            "\nloaded kmend_engine\nloaded livepatch_mend\n", "\nmended\n", "loaded before kmend_engine", "refused[KM0816]",
+            "  kmend_engine loaded at every boot", "uninstalled livepatch_mend", "\nhistory.jsonl\n", "nothing is installed for", "boot 3",
+        ],
+    ),
 ];
 
 /// Builds the modules and boots the kernel with them.

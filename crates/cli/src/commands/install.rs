@@ -20,6 +20,9 @@ use std::path::PathBuf;
 /// A livepatch of a name that is installed with other contents is refused; with --overwrite it takes that place. Nothing
 /// is loaded now: `kmend load FILE && kmend install FILE` first tries what then is kept.
 ///
+/// A patch that was built with --engine is installed with kmend's consistency engine (`kmend engine build`), or after it; that is
+/// loaded before its patches, and uninstalled with the last of them.
+///
 /// If the machine goes down while an installed livepatch is being loaded or within a minute after, it is held: it is not loaded at
 /// boot until `kmend release`. `kmend.enable=0` on the kernel's command line has no livepatch loaded.
 ///
@@ -42,6 +45,7 @@ const EXAMPLES: &str = "\
 Examples:
   kmend install livepatch-fix.ko
   kmend load livepatch-fix.ko && kmend install livepatch-fix.ko
+  kmend install kmend_engine.ko livepatch-fix.ko
   kmend install livepatch-fix.ko --overwrite --dry-run";
 
 #[derive(Serialize)]

@@ -1,4 +1,5 @@
 use super::*;
+use kmend_live::ENGINE;
 use kmend_live::fake::{Fake, RELEASE, module, module_with};
 use std::fs;
 
@@ -185,4 +186,66 @@ fn a_dry_run_loads_nothing() {
     let boot = machine.store.boot(&machine.fake.system(), true).unwrap();
     assert_eq!(boot.livepatches[0].outcome, BootOutcome::WouldLoad);
     assert!(machine.fake.calls().is_empty());
+}
+
+/// Installs livepatches of the kernel's (`k`), patches for the consistency engine (`e`), and that between them.
+fn with_engine() -> Machine {
+    let machine = machine();
+    let patch = |name: &str| {
+        let more = format!("depends={ENGINE}\0kmend_engine=01\0");
+        machine.fake.file(&format!("{name}.ko"), &module_with(name, RELEASE, true, &more))
+    };
+    let files = [
+        patch("e1"),
+        machine.fake.file("k1.ko", &module("k1", RELEASE, true)),
+        machine.fake.file("engine.ko", &module_with(ENGINE, RELEASE, true, "version=01\0")),
+        patch("e2"),
+    ];
+    machine.store.install(&machine.fake.system(), &files, false).unwrap();
+    machine
+}
+
+#[test]
+fn the_engine_is_loaded_before_its_patches() {
+    use BootOutcome::{AlreadyLoaded, Loaded, WouldLoad};
+    let machine = with_engine();
+    let all = |outcome| pairs(&["k1", ENGINE, "e1", "e2"].map(|name| (name, outcome)));
+    let dry = machine.store.boot(&machine.fake.system(), true).unwrap();
+    let dry: Vec<_> = dry.livepatches.into_iter().map(|patch| (patch.name, patch.outcome)).collect();
+    assert_eq!(dry, all(WouldLoad));
+    assert_eq!(machine.boot(), all(Loaded));
+    assert_eq!(machine.fake.calls(), ["insert k1", "insert kmend_engine", "insert e1", "insert e2"]);
+    assert_eq!(machine.fake.read("sys/kernel/kmend/e2/enabled"), "1\n");
+    assert_eq!(machine.boot(), all(AlreadyLoaded));
+    assert!(machine.fake.read("var/lib/kmend/loading.json").contains("\"name\":\"kmend_engine\""));
+}
+
+#[test]
+fn one_of_the_engines_replaces_those_of_the_engine_alone() {
+    use BootOutcome::{Loaded, Superseded};
+    let machine = with_engine();
+    machine.replaces(&[false, false, false, true]);
+    let expected = [("k1", Loaded), (ENGINE, Loaded), ("e2", Loaded), ("e1", Superseded)];
+    assert_eq!(machine.boot(), pairs(&expected));
+    let overview = machine.store.overview(RELEASE, &machine.fake.system().patches().unwrap());
+    let shown: Vec<_> =
+        overview.installed.iter().map(|it| (it.loaded, it.superseded_by.as_deref())).collect();
+    assert_eq!(shown, [(false, Some("e2")), (true, None), (true, None), (true, None)]);
+}
+
+#[test]
+fn without_the_engine_its_patches_fail_and_the_others_are_loaded() {
+    use BootOutcome::{Failed, Held, Loaded};
+    let machine = with_engine();
+    let locked = machine.store.lock().unwrap();
+    let engine = Candidate::open(&machine.path(ENGINE)).unwrap();
+    Crash::begin(&locked, &machine.fake.system(), &engine).unwrap();
+    drop(locked);
+    machine.restart("second");
+    let expected = [("k1", Loaded), (ENGINE, Held), ("e1", Failed), ("e2", Failed)];
+    assert_eq!(machine.boot(), pairs(&expected));
+    let boot = machine.store.boot(&machine.fake.system(), true).unwrap();
+    assert_eq!(boot.livepatches[2].code, Some(Code::EngineMissing));
+    machine.store.release(&machine.fake.system(), RELEASE, &[ENGINE.into()]).unwrap();
+    assert_eq!(machine.boot()[2], ("e1".into(), Loaded));
 }

@@ -1,4 +1,5 @@
 use super::*;
+use kmend_live::ENGINE;
 use kmend_live::fake::{Fake, RELEASE, module};
 use kmend_refusal::{Code, Coded};
 use std::fs;
@@ -202,4 +203,58 @@ fn only_what_is_held_is_released() {
     set.install(&[set.file("a.ko", "a", b"")]).unwrap();
     let error = set.store.release(&set.system, RELEASE, &["a".into()]).unwrap_err().remove(0);
     assert_eq!(error.code(), Code::NotHeld);
+}
+
+/// The consistency engine, or a patch for it.
+fn of_engine(set: &Set, name: &str, interface: &str) -> PathBuf {
+    let more = match name {
+        ENGINE => format!("version={interface}\0"),
+        _ => format!("depends={ENGINE}\0kmend_engine={interface}\0"),
+    };
+    set.fake.file(&format!("{name}.ko"), &kmend_live::fake::module_with(name, RELEASE, true, &more))
+}
+
+#[test]
+fn a_patch_for_the_engine_is_installed_with_the_engine_that_it_was_built_with() {
+    let set = set();
+    let (patch, engine) = (of_engine(&set, "fix", "01"), of_engine(&set, ENGINE, "01"));
+    assert_eq!(set.install(std::slice::from_ref(&patch)).unwrap_err(), [Code::EngineNotInstalled]);
+    assert!(!set.folder().exists());
+    let other = of_engine(&set, "other", "02");
+    assert_eq!(
+        set.install(&[other.clone(), patch.clone(), engine.clone()]).unwrap_err(),
+        [Code::EngineDiffers]
+    );
+    set.install(&[patch, engine]).unwrap();
+    assert_eq!(set.install(&[other]).unwrap_err(), [Code::EngineDiffers]);
+    set.install(&[of_engine(&set, "second", "01")]).unwrap();
+    // Another engine needs other patches.
+    let newer = [of_engine(&set, ENGINE, "02"), of_engine(&set, "fix", "02")];
+    let reasons = set.store.install(&set.system, &newer, true).unwrap_err();
+    assert_eq!(
+        reasons[0].1.to_string(),
+        format!("second is for the engine interface 01, but that of {RELEASE} has 02")
+    );
+    assert_eq!(set.names(), ["fix", ENGINE, "second"]);
+}
+
+#[test]
+fn the_engine_goes_with_the_last_patch_that_needs_it() {
+    let set = set();
+    set.install(&[of_engine(&set, ENGINE, "01"), set.file("a.ko", "a", b"")]).unwrap();
+    set.install(&[of_engine(&set, "fix", "01"), of_engine(&set, "second", "01")]).unwrap();
+    let uninstall = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        set.store.uninstall(&set.system, RELEASE, &names).map_err(|errors| errors[0].code())
+    };
+    assert_eq!(uninstall(&[ENGINE, "fix"]), Err(Code::EngineNeeded));
+    uninstall(&["fix"]).unwrap();
+    assert_eq!(set.names(), [ENGINE, "a", "second"]);
+    uninstall(&["second"]).unwrap();
+    assert_eq!((set.names(), set.files()), (vec!["a".to_owned()], 2));
+    // Nobody needs one that is installed by itself.
+    set.install(&[of_engine(&set, ENGINE, "01")]).unwrap();
+    uninstall(&["a"]).unwrap();
+    uninstall(&[ENGINE]).unwrap();
+    assert!(!set.folder().exists());
 }

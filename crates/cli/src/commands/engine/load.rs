@@ -3,7 +3,9 @@
 use crate::failure::{End, Failure};
 use crate::journal;
 use crate::output::Output;
+use crate::style;
 use clap::Args;
+use kmend_install::Recorder;
 use kmend_live::System;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -31,6 +33,7 @@ Example:
 struct Loaded {
     dry_run: bool,
     engine: String,
+    notes: Vec<String>,
 }
 
 impl Load {
@@ -43,13 +46,15 @@ impl Load {
         let engine = system
             .check_engine(&self.module)
             .map_err(|errors| Failure::all(&self.module.display().to_string(), &errors))?;
+        let mut recorder = Recorder::new(&system);
         if !self.dry_run {
-            system.load_engine(&engine)?;
+            recorder.load_engine(&engine)?;
             journal::changed("engine load", &engine.module.name, "loaded");
         }
-        let loaded = Loaded { dry_run: self.dry_run, engine: engine.module.name };
+        let loaded = Loaded { dry_run: self.dry_run, engine: engine.module.name, notes: recorder.notes() };
         let verb = if self.dry_run { "would load" } else { "loaded" };
-        output.document(&loaded, |loaded| format!("{verb} {}\n", loaded.engine))?;
+        let notes = |loaded: &Loaded| loaded.notes.iter().map(style::note).collect::<String>();
+        output.document(&loaded, |loaded| format!("{verb} {}\n{}", loaded.engine, notes(loaded)))?;
         Ok(End::Done)
     }
 }

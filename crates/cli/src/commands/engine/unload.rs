@@ -4,6 +4,7 @@ use crate::failure::{End, Failure};
 use crate::journal;
 use crate::output::Output;
 use clap::Args;
+use kmend_install::{Event, Recorder};
 use kmend_live::System;
 use serde::Serialize;
 use std::time::Duration;
@@ -44,7 +45,8 @@ impl Unload {
         if self.dry_run {
             system.can_unload_engine()?;
         } else {
-            system.unload_engine(Duration::from_secs(self.timeout))?;
+            let timeout = Duration::from_secs(self.timeout);
+            Recorder::new(&system).record(Event::Unload, name, |system| system.unload_engine(timeout))?;
             journal::changed("engine unload", name, "unloaded");
         }
         let unloaded = Unloaded { dry_run: self.dry_run, engine: name.into() };
