@@ -352,6 +352,9 @@ int kmend_change_start(struct kmend_patch *patch, bool to)
 			switch_functions_back(patch, to);
 		patch->state = before;
 		kmend_change.patch = NULL;
+		/* pre_unpatch() has been called, and is taken back. */
+		if (!to)
+			call_back(patch, true);
 		return ret;
 	}
 	if (patch->model->scope == SWITCH_FUNCTION && !kmend_change.drain)
