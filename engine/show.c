@@ -8,6 +8,7 @@
  *   model       how it switches; write while it is not in transition
  *   redirect    how callers are redirected between transitions, ftrace or
  *               jump; write while the patch is disabled
+ *   replace     1 if it replaces all other patches
  *   timeout_ms  after which a transition reverses; 0 for never
  *   functions   a line for each: OBJECT FUNCTION, how it stands, and `jump` if
  *               it has one
@@ -162,6 +163,12 @@ static ssize_t redirect_store(struct kobject *kobj, struct kobj_attribute *attr,
 	return ret ? ret : count;
 }
 
+static ssize_t replace_show(struct kobject *kobj, struct kobj_attribute *attr,
+			    char *buf)
+{
+	return sysfs_emit(buf, "%d\n", patch_of(kobj)->replace);
+}
+
 static ssize_t timeout_ms_show(struct kobject *kobj,
 			       struct kobj_attribute *attr, char *buf)
 {
@@ -243,6 +250,7 @@ static struct kobj_attribute enabled_attr = __ATTR_RW(enabled);
 static struct kobj_attribute transition_attr = __ATTR_RO(transition);
 static struct kobj_attribute model_attr = __ATTR_RW(model);
 static struct kobj_attribute redirect_attr = __ATTR_RW(redirect);
+static struct kobj_attribute replace_attr = __ATTR_RO(replace);
 static struct kobj_attribute timeout_ms_attr = __ATTR_RW(timeout_ms);
 static struct kobj_attribute functions_attr = __ATTR_RO(functions);
 static struct kobj_attribute pause_ns_attr = __ATTR_RO(pause_ns);
@@ -255,6 +263,7 @@ static struct attribute *patch_attrs[] = {
 	&transition_attr.attr,
 	&model_attr.attr,
 	&redirect_attr.attr,
+	&replace_attr.attr,
 	&timeout_ms_attr.attr,
 	&functions_attr.attr,
 	&pause_ns_attr.attr,
