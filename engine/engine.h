@@ -211,6 +211,7 @@ struct kmend_sides *kmend_sides_now(void);
 /* redirect.c */
 int kmend_sites_get(struct kmend_patch *patch, struct kmend_object *object);
 void kmend_sites_put(struct kmend_object *object);
+int kmend_check_direct(const struct kmend_site *site);
 int kmend_hook(struct kmend_site *site);
 void kmend_unhook(struct kmend_site *site);
 void kmend_insert(struct kmend_func *func, bool changing, bool side);

@@ -168,7 +168,7 @@ void kmend_jumps_take(void)
 	list_for_each_entry(site, &kmend_sites, node) {
 		if (should_jump(site) && !site->jumps)
 			plant(site);
-		if (site->jumps && site->hooked)
+		if (site->jumps && site->hooked && !kmend_check_direct(site))
 			kmend_unhook(site);
 	}
 }
@@ -197,8 +197,9 @@ static int hook_again(struct kmend_site *site)
 }
 
 /*
- * Takes back the jumps of all sites that a patch is about to change. What has
- * been taken back on an error jumps again with kmend_jumps_take().
+ * Takes back the jumps of all sites that a patch is about to change, if they
+ * can be changed now. What has been taken back on an error jumps again with
+ * kmend_jumps_take().
  */
 int kmend_jumps_leave(const struct kmend_patch *patch)
 {
@@ -210,7 +211,8 @@ int kmend_jumps_leave(const struct kmend_patch *patch)
 	list_for_each_entry(site, &kmend_sites, node) {
 		if (!all && !is_of(site, patch))
 			continue;
-		ret = kmend_jump_check_model(patch, site);
+		ret = kmend_jump_check_model(patch, site) ?:
+		      kmend_check_direct(site);
 		if (!ret && site->jumps)
 			ret = hook_again(site);
 		if (ret)

@@ -24,6 +24,7 @@
 #include <linux/rculist.h>
 #include <linux/slab.h>
 #include <linux/trace_recursion.h>
+#include <asm/cpufeature.h>
 
 #include "engine.h"
 
@@ -33,6 +34,9 @@
 #else
 #define set_ip(fregs, ip) ftrace_instruction_pointer_set(fregs, ip)
 #endif
+
+/* A BPF program is attached within some grace periods: tenths of a second. */
+#define HOOK_TRIES 500
 
 LIST_HEAD(kmend_sites);
 
@@ -101,13 +105,56 @@ static struct kmend_site *site_of(const void *old_func)
 	return NULL;
 }
 
+/*
+ * While ftrace redirects a function, a BPF trampoline that calls the rest of
+ * it (fexit, modify_return) does so by an indirect call to where ftrace says,
+ * which for the living function is behind its slot; and for a moment after
+ * ftrace has let go. A processor that wants ENDBR there (IBT) takes this for an
+ * attack, and the kernel dies of it. So ftrace is not to come or go then.
+ */
+int kmend_check_direct(const struct kmend_site *site)
+{
+	unsigned long entry = ftrace_location((unsigned long)site->old_func);
+	bool direct;
+
+	if (!cpu_feature_enabled(X86_FEATURE_IBT) || !entry)
+		return 0;
+	/* Its hash may change, and is freed after a grace period. */
+	preempt_disable();
+	direct = ftrace_find_rec_direct(entry);
+	preempt_enable();
+	if (!direct)
+		return 0;
+	pr_err("a BPF program is attached to %ps, and this processor has IBT\n",
+	       site->old_func);
+	return -EBUSY;
+}
+
+/*
+ * Who attaches or detaches a BPF program right now has the lock of the
+ * function's trampoline: the kernel sleeps for a millisecond then, and says
+ * EAGAIN.
+ */
+static int register_site(struct kmend_site *site)
+{
+	unsigned int tries = HOOK_TRIES;
+	int ret = kmend_check_direct(site);
+
+	if (ret)
+		return ret;
+	do {
+		ret = register_ftrace_function(&site->ops);
+	} while (ret == -EAGAIN && --tries);
+	return ret;
+}
+
 /* Catches all entries; a breakpoint is set when there is need for it. */
 int kmend_hook(struct kmend_site *site)
 {
 	int ret = 0;
 
 	if (!site->hooked && !site->untraced)
-		ret = register_ftrace_function(&site->ops);
+		ret = register_site(site);
 	site->hooked = !ret;
 	return ret;
 }

@@ -1,4 +1,4 @@
-//! The `kmend` of this workspace, built by cargo.
+//! What is built of this workspace for the tests: `kmend` by cargo, and small programs for guests by the kernel's compiler.
 
 use crate::narrate;
 use anyhow::{Context, Result, ensure};
@@ -30,4 +30,15 @@ pub(crate) fn line(kmend: &Path, arguments: &[&str]) -> (Command, String) {
     let command = Command::new(kmend).args(arguments).folder(crate::root());
     let typed = Command::new("kmend").args(arguments).line();
     (command, typed)
+}
+
+/// Builds a program of one C file, which is given from the workspace's folder, and says where it is.
+pub(crate) fn program(compiler: &str, source: &str, folder: &Path) -> Result<PathBuf> {
+    let program = folder.join(Path::new(source).file_stem().context("a source has a name")?);
+    Command::new(compiler)
+        .args(["-Wall", "-Werror", "-O2", "-pthread", source, "-o"])
+        .args([&program])
+        .folder(crate::root())
+        .run()?;
+    Ok(program)
 }

@@ -3,7 +3,6 @@
 use super::sample::Sample;
 use anyhow::{Context, Result, ensure};
 use kmend_build::Request;
-use kmend_process::Command;
 use kmend_store::{Cache, Kernel};
 use kmend_vm::{Accelerator, GuestFile, Machine, Scenario, Step, StepOutcome};
 use serde::{Deserialize, Serialize};
@@ -59,12 +58,7 @@ impl Supplies {
             let built = kmend_build::build(&request, &|_| {})?;
             built.module.with_context(|| format!("{which} is refused: {:?}", built.report.refusals))
         };
-        let hog = folder.join("hog");
-        Command::new(&kernel.compiler)
-            .args(["-Wall", "-Werror", "-O2", "-pthread", "tests/torture/hog.c", "-o"])
-            .args([&hog])
-            .folder(crate::root())
-            .run()?;
+        let hog = crate::built::program(&kernel.compiler, "tests/torture/hog.c", folder)?;
         Ok(Supplies { one: build("one")?, two: build("two")?, hog })
     }
 }

@@ -1,11 +1,14 @@
 //! The consistency engine in a guest: every model switches, takes back, and holds or breaks as it should.
 
+mod bpf;
 mod checks;
 mod jumps;
 mod litmus;
 
 use super::Bench;
+use crate::built;
 use anyhow::{Context, Result, bail};
+use bpf::BPF;
 pub(crate) use checks::PRELUDE;
 use checks::{CHECKS, Check};
 use jumps::JUMPS;
@@ -17,7 +20,7 @@ use std::path::Path;
 use std::time::Duration;
 
 /// The target, which is none of the engine's, and the test patches (engine/test).
-const MODULES: [&str; 23] = [
+const MODULES: [&str; 24] = [
     "kmend_target",
     "kmend_leaf2",
     "kmend_leaf3",
@@ -41,14 +44,18 @@ const MODULES: [&str; 23] = [
     "kmend_key2",
     "kmend_stay2",
     "kmend_crowd",
+    "kmend_bpf3",
 ];
+
+/// Programs that the guest has beside the modules.
+const PROGRAMS: [&str; 1] = ["tests/engine/tracer.c"];
 
 /// Most of the time the guest waits for transitions.
 const TIMEOUT: Duration = Duration::from_secs(900);
 
 /// Every model, and all that the engine promises.
 pub(crate) fn run(bench: &Bench, kernel: &Kernel) -> Result<()> {
-    see(bench, kernel, &CHECKS.iter().chain(JUMPS).collect::<Vec<_>>())
+    see(bench, kernel, &CHECKS.iter().chain(JUMPS).chain(BPF).collect::<Vec<_>>())
 }
 
 /// What tells the models apart; it takes minutes.
@@ -59,7 +66,10 @@ pub(crate) fn litmus(bench: &Bench, kernel: &Kernel) -> Result<()> {
 /// Builds the modules, boots the kernel with them and does the steps.
 fn see(bench: &Bench, kernel: &Kernel, checks: &[&Check]) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let files = modules(kernel, folder.path())?;
+    let mut files = modules(kernel, folder.path())?;
+    for source in PROGRAMS {
+        files.push(program(kernel, source, folder.path())?);
+    }
     let mut scenario = Scenario::new(&kernel.image);
     scenario.machine =
         Machine { accelerator: bench.accelerator, timeout: TIMEOUT, ..Machine::new(&kernel.image) };
@@ -101,6 +111,13 @@ pub(crate) fn modules(kernel: &Kernel, folder: &Path) -> Result<Vec<GuestFile>> 
     let names = [kmend_engine::module_name()].into_iter().chain(MODULES);
     let modules = engine.modules.iter().chain(&users.modules);
     names.zip(modules).map(|(name, bytes)| guest_file(folder, name, bytes)).collect()
+}
+
+/// A program, built and named as its source is.
+fn program(kernel: &Kernel, source: &str, folder: &Path) -> Result<GuestFile> {
+    let host = built::program(&kernel.compiler, source, folder)?;
+    let name = host.file_name().unwrap_or_default().to_string_lossy();
+    Ok(GuestFile { guest: format!("/m/{name}"), program: true, host })
 }
 
 fn guest_file(folder: &Path, name: &str, bytes: &[u8]) -> Result<GuestFile> {

@@ -20,6 +20,14 @@ jump() { echo jump > $S/$1/redirect; }
 how() { cat $S/$1/functions; }
 call() { for f; do cat $T/$f; done | tr '\n' ' '; echo; }
 enabled() { echo $1 $(cat $S/$1/enabled $S/$1/transition $S/$1/error); }
+# attach FUNCTION KIND...: has BPF programs count the calls of a function (tests/engine/tracer.c); ask says the counts, after what its
+# argument asks for; detach takes them away.
+attach() {
+    rm -f /tmp/ask /tmp/say; mkfifo /tmp/ask /tmp/say; /m/tracer "$@" < /tmp/ask > /tmp/say & tracer=$!
+    exec 3> /tmp/ask 4< /tmp/say; read x <&4; echo $x
+}
+ask() { echo $1 >&3; read x <&4; echo $x; }
+detach() { exec 3>&- 4<&-; wait $tracer; }
 # busy FILE READERS PATCH MODEL PAUSE [ANSWER]: turns the patch on and off twice while FILE is read again and again, with pauses of
 # so many seconds, and shows each answer once. A meeting of old and new that is possible need not come about in two turns: with an
 # ANSWER that must be seen there are as many as it takes, up to ten.
