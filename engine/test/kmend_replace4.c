@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* A version of a leaf that replaces all other patches */
-#define REPLACE true
+#define MEMBERS .replace = true,
 #include "kmend_test.h"
 
 CONSTANT(kmend_target, kt_leaf, 4)

@@ -2,6 +2,7 @@
 /* Functions of shapes that are hard to redirect, or to know when left */
 #include <linux/delay.h>
 #include <linux/jump_label.h>
+#include <linux/kprobes.h>
 #include <linux/module.h>
 
 #include "kmend_files.h"
@@ -76,6 +77,13 @@ static lone int ks_key(void)
 	return 1;
 }
 
+/* The kernel puts no kprobe into it. */
+static lone int ks_calm(void)
+{
+	return 1;
+}
+NOKPROBE_SYMBOL(ks_calm);
+
 static const struct file_of files[] = {
 	{ "plain", ks_plain },
 	{ "recur", run_recur },
@@ -83,6 +91,7 @@ static const struct file_of files[] = {
 	{ "cold", ks_cold },
 	{ "loop", ks_loop },
 	{ "key", ks_key },
+	{ "calm", ks_calm },
 	{ "wake", wake },
 	{ "tire", tire },
 	{ }

@@ -12,8 +12,9 @@
 
 #include "kmend_engine.h"
 
-#ifndef REPLACE
-#define REPLACE false
+/* Further members of the patch. */
+#ifndef MEMBERS
+#define MEMBERS
 #endif
 
 /* The compiler must not make another function of it, or of its callers. */
@@ -48,7 +49,7 @@ int kt_both(struct mutex *one, struct mutex *other)
 	static struct kmend_patch patch = {				\
 		.mod = THIS_MODULE,					\
 		.objects = objects,					\
-		.replace = REPLACE,					\
+		MEMBERS							\
 	};								\
 	static int __init patch_init(void)				\
 	{								\

@@ -120,8 +120,13 @@ fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &C
     add("engine".into(), Box::new(engine::run));
     add("engine-build".into(), Box::new(engine_build::run));
     // What takes minutes is run with all, or when it is asked for.
-    if choice.all || choice.filter.as_deref() == Some("litmus") {
-        add("litmus".into(), Box::new(engine::litmus));
+    let asked = choice.filter.as_deref().and_then(|filter| filter.rsplit('/').next());
+    let long: [(&str, Run); 2] =
+        [("litmus", Box::new(engine::litmus)), ("engine-selftests", Box::new(engine::selftests))];
+    for (name, run) in long {
+        if choice.all || asked == Some(name) {
+            add(name.into(), run);
+        }
     }
     if bench.debian.is_some() {
         add("debian/package".into(), with_debian(debian::package));

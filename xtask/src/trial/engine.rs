@@ -4,6 +4,7 @@ mod bpf;
 mod checks;
 mod jumps;
 mod litmus;
+mod selftests;
 
 use super::Bench;
 use crate::built;
@@ -15,12 +16,13 @@ use jumps::JUMPS;
 use kmend_engine::Workshop;
 use kmend_store::Kernel;
 use kmend_vm::{GuestFile, Machine, Scenario, Step};
+use selftests::SELFTESTS;
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 /// The target, which is none of the engine's, and the test patches (engine/test).
-const MODULES: [&str; 24] = [
+const MODULES: [&str; 30] = [
     "kmend_target",
     "kmend_leaf2",
     "kmend_leaf3",
@@ -45,10 +47,16 @@ const MODULES: [&str; 24] = [
     "kmend_stay2",
     "kmend_crowd",
     "kmend_bpf3",
+    "kmend_calls2",
+    "kmend_calls3",
+    "kmend_getpid2",
+    "kmend_probe",
+    "kmend_state2",
+    "kmend_state3",
 ];
 
 /// Programs that the guest has beside the modules.
-const PROGRAMS: [&str; 1] = ["tests/engine/tracer.c"];
+const PROGRAMS: [&str; 2] = ["tests/engine/tracer.c", "tests/engine/getpid.c"];
 
 /// Most of the time the guest waits for transitions.
 const TIMEOUT: Duration = Duration::from_secs(900);
@@ -56,6 +64,11 @@ const TIMEOUT: Duration = Duration::from_secs(900);
 /// Every model, and all that the engine promises.
 pub(crate) fn run(bench: &Bench, kernel: &Kernel) -> Result<()> {
     see(bench, kernel, &CHECKS.iter().chain(JUMPS).chain(BPF).collect::<Vec<_>>())
+}
+
+/// What the kernel's own selftests for livepatch ask of it, asked of the engine.
+pub(crate) fn selftests(bench: &Bench, kernel: &Kernel) -> Result<()> {
+    see(bench, kernel, &SELFTESTS.iter().collect::<Vec<_>>())
 }
 
 /// What tells the models apart; it takes minutes.

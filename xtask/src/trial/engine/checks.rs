@@ -28,6 +28,8 @@ attach() {
 }
 ask() { echo $1 >&3; read x <&4; echo $x; }
 detach() { exec 3>&- 4<&-; wait $tracer; }
+# What the kernel's log has of callbacks and of the engine's patches since the last time.
+said() { dmesg -c | sed -n "s/^\[[^]]*\] kmend_\(calls.: \|state.: \|engine: '\)/\1/p"; }
 # busy FILE READERS PATCH MODEL PAUSE [ANSWER]: turns the patch on and off twice while FILE is read again and again, with pauses of
 # so many seconds, and shows each answer once. A meeting of old and new that is possible need not come about in two turns: with an
 # ANSWER that must be seen there are as many as it takes, up to ten.
