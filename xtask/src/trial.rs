@@ -111,10 +111,9 @@ fn of_kernel(bench: &Arc<Bench>, times: &Times, kernel: &Arc<Kernel>, choice: &C
     add("kallsyms".into(), Box::new(kallsyms::run));
     add("prove".into(), Box::new(whole::prove));
     add("page".into(), Box::new(page::run));
-    if choice.all {
-        add("torture".into(), Box::new(whole::torture));
-        add("engine-torture".into(), Box::new(whole::engine_torture));
-    }
+    let all = choice.all;
+    add("torture".into(), Box::new(move |bench, kernel| whole::torture(bench, kernel, all)));
+    add("engine-torture".into(), Box::new(move |bench, kernel| whole::engine_torture(bench, kernel, all)));
     add("same-bytes".into(), Box::new(whole::same_bytes));
     add("signed".into(), Box::new(signed::run));
     add("engine".into(), Box::new(engine::run));

@@ -11,24 +11,28 @@ use std::path::Path;
 /// The example of the README, from the workspace's folder.
 pub(super) const PATCH: &str = "examples/meminfo.patch";
 
-/// What the trials have of `cargo xtask torture`: under its load an emulated guest takes four seconds for a load, and as many for an
-/// unload.
-const ROUNDS: Amount = Amount { rounds: 20, replaces: 4 };
+/// What the trials have of `cargo xtask torture` on each kernel: under its load an emulated guest takes four seconds for a load, and as
+/// many for an unload.
+const ROUNDS: Amount = Amount { rounds: 10, replaces: 2 };
+/// The same with `--all`.
+const ALL_ROUNDS: Amount = Amount { rounds: 20, replaces: 4 };
 
 /// A few rounds of `cargo xtask torture`.
-pub(crate) fn torture(bench: &Bench, kernel: &Kernel) -> Result<()> {
+pub(crate) fn torture(bench: &Bench, kernel: &Kernel, all: bool) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let supplies = Supplies::build(&bench.cache, kernel, folder.path())?;
     let workshop = Workshop { kernel, accelerator: bench.accelerator, kmend: &bench.kmend, supplies };
-    workshop.rounds(ROUNDS).map(drop)
+    workshop.rounds(if all { ALL_ROUNDS } else { ROUNDS }).map(drop)
 }
 
-/// The same of `cargo xtask torture engine`, of each model: each patch once, under each of the tracers.
-const ENGINE_ROUNDS: u32 = 12;
+/// The same of `cargo xtask torture engine`, of each model: each patch once.
+const ENGINE_ROUNDS: u32 = 3;
+/// The same with `--all`: each patch once under each of the tracers.
+const ALL_ENGINE_ROUNDS: u32 = 12;
 
 /// A few rounds of `cargo xtask torture engine`.
-pub(crate) fn engine_torture(bench: &Bench, kernel: &Kernel) -> Result<()> {
-    engine_sample(kernel, bench.accelerator, ENGINE_ROUNDS)
+pub(crate) fn engine_torture(bench: &Bench, kernel: &Kernel, all: bool) -> Result<()> {
+    engine_sample(kernel, bench.accelerator, if all { ALL_ENGINE_ROUNDS } else { ENGINE_ROUNDS })
 }
 
 /// `kmend build` and `kmend prove`, with what the guest shows.
