@@ -10,17 +10,16 @@ pub(crate) use attempt::{Workshop, attempt};
 pub(crate) use index::{Fix, read_index, sample};
 pub(crate) use outcome::{Record, recorded};
 
+use crate::several::several;
 use crate::{kernels, narrate, packages};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use kept::Kept;
 use kmend_store::Cache;
-use std::collections::BTreeMap;
+use std::fs;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
-use std::{fs, thread};
 
 /// The kernel whose configuration has the most drivers and file systems.
 pub(crate) const KERNEL: &str = "debian:amd64";
@@ -112,32 +111,21 @@ fn chosen(options: &Options) -> Result<Vec<Fix>> {
 
 /// Does what is not done yet, several at a time, and returns all in the order of the index.
 fn all(workshop: &Workshop, kept: &Kept, fixes: &[Fix], threads: usize) -> Result<Vec<Record>> {
-    let next = AtomicUsize::new(0);
     let done = AtomicUsize::new(0);
-    let records = Mutex::new(BTreeMap::new());
-    let work = || -> Result<()> {
-        while let Some(fix) = fixes.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let patch = fs::read(fix.path()).with_context(|| fix.file.clone())?;
-            let record = if let Some(record) = kept.find(fix, &patch) {
-                record
-            } else {
-                let record = attempt(workshop, fix, &patch);
-                kept.keep(fix, &patch, &record)?;
-                record
-            };
-            let number = done.fetch_add(1, Ordering::Relaxed) + 1;
-            narrate::say(&format!("{number}/{} {}", fixes.len(), record.line()));
-            records.lock().unwrap_or_else(PoisonError::into_inner).insert(fix.file.clone(), record);
-        }
-        Ok(())
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads.max(1)).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| {
-            worker.join().map_err(|_| anyhow::anyhow!("a worker ended unexpectedly"))?
-        })
+    let records = several(threads, fixes, |_, fix| -> Result<Record> {
+        let patch = fs::read(fix.path()).with_context(|| fix.file.clone())?;
+        let record = if let Some(record) = kept.find(fix, &patch) {
+            record
+        } else {
+            let record = attempt(workshop, fix, &patch);
+            kept.keep(fix, &patch, &record)?;
+            record
+        };
+        let number = done.fetch_add(1, Ordering::Relaxed) + 1;
+        narrate::say(&format!("{number}/{} {}", fixes.len(), record.line()));
+        Ok(record)
     })?;
-    Ok(records.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect())
+    records.into_iter().collect()
 }
 
 /// Says which outcomes are not those that were recorded.

@@ -12,6 +12,7 @@ mod narrate;
 mod package;
 mod packages;
 mod selfcheck;
+mod several;
 mod test;
 mod torture;
 mod trial;

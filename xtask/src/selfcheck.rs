@@ -23,16 +23,15 @@ pub(crate) use edit::lines_at_the_top;
 pub(crate) use random::Random;
 pub(crate) use units::{evenly, pick, shares};
 
+use crate::several::several;
 use crate::{kernels, narrate, packages};
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use check::Seen;
 use clap::Args;
 use kmend_store::Cache;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// The seed unless another is given, so that a run can be repeated.
 pub(crate) const SEED: u64 = 1;
@@ -55,8 +54,8 @@ pub(crate) struct Options {
     filter: Option<String>,
 }
 
-/// A unit's source, what was seen or went wrong, and how long it took.
-type Result1 = (String, Result<Seen>, Duration);
+/// A unit's source, and what was seen or went wrong.
+type Result1 = (String, Result<Seen>);
 
 /// Looks at all units and prints a table. Fails if a unit does.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
@@ -72,9 +71,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         let release = subject.kernel.release.clone();
         let results = all(&subject, options)?;
         let count = |of: &dyn Fn(&Seen) -> usize| {
-            results.iter().filter_map(|(_, seen, _)| seen.as_ref().ok().map(of)).sum::<usize>().to_string()
+            results.iter().filter_map(|(_, seen)| seen.as_ref().ok().map(of)).sum::<usize>().to_string()
         };
-        let failed = results.iter().filter(|(_, seen, _)| seen.is_err()).count();
+        let failed = results.iter().filter(|(_, seen)| seen.is_err()).count();
         table.add_row([
             release.clone(),
             results.len().to_string(),
@@ -84,8 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             count(&|seen| seen.clones),
             narrate::seconds(start.elapsed()),
         ]);
-        let failed =
-            results.into_iter().filter_map(|(source, seen, _)| seen.err().map(|error| (source, error)));
+        let failed = results.into_iter().filter_map(|(source, seen)| seen.err().map(|error| (source, error)));
         failures.extend(failed.map(|(source, error)| (release.clone(), source, error)));
     }
     for (release, source, error) in &failures {
@@ -104,28 +102,14 @@ fn all(subject: &Subject, options: &Options) -> Result<Vec<Result1>> {
         sources = pick(subject, usize::MAX);
         sources.retain(|source| source.contains(text));
     }
-    let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let work = || {
-        while let Some(source) = sources.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let start = Instant::now();
-            let seen = subject.check(source, options.seed);
-            let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-            let word = if seen.is_ok() { "ok" } else { "FAILED" };
-            let time = start.elapsed();
-            narrate::say(&format!(
-                "{}/{} {source} {word} ({})",
-                results.len() + 1,
-                sources.len(),
-                narrate::seconds(time)
-            ));
-            results.push((source.clone(), seen, time));
-        }
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..options.threads.max(1)).map(|_| scope.spawn(work)).collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker ended unexpectedly")))
-    })?;
-    Ok(results.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let done = AtomicUsize::new(0);
+    several(options.threads, &sources, |_, source| {
+        let start = Instant::now();
+        let seen = subject.check(source, options.seed);
+        let word = if seen.is_ok() { "ok" } else { "FAILED" };
+        let number = done.fetch_add(1, Ordering::Relaxed) + 1;
+        let time = narrate::seconds(start.elapsed());
+        narrate::say(&format!("{number}/{} {source} {word} ({time})", sources.len()));
+        (source.clone(), seen)
+    })
 }

@@ -10,8 +10,9 @@ pub(crate) use engine::sample as engine_sample;
 pub(crate) use guest::{Amount, Supplies, Workshop};
 
 use crate::selfcheck::SEED;
+use crate::several::several;
 use crate::{built, kernels, narrate, packages};
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use comfy_table::Table;
 use guest::Times;
@@ -21,9 +22,6 @@ use kmend_store::Cache;
 use kmend_vm::Accelerator;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
 use std::time::Instant;
 
 /// Rounds and replaces that one guest does at most: as many as it takes to tell a leak from what comes and goes.
@@ -133,44 +131,31 @@ fn jobs(options: &Options, release: &str) -> Vec<Job> {
     rounds.chain(kills).collect()
 }
 
-/// Does what is not done yet, several guests at a time.
+/// Does what is not done yet, several guests at a time. One that fails is told of at once.
 fn all(workshop: &Workshop<'_>, kept: &Kept, jobs: &[Job], options: &Options) -> Result<Results> {
-    let (next, results) = (AtomicUsize::new(0), Mutex::new(Results::default()));
-    let work = || {
-        while let Some((number, job)) = {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            jobs.get(number).map(|job| (number, job))
-        } {
-            let start = Instant::now();
-            let result = job.run(workshop, kept, &format!("{number} {job:?}"));
-            let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
-            results.guests += 1;
-            let time = narrate::seconds(start.elapsed());
-            match result {
-                Ok((times, seen)) => {
-                    narrate::say(&format!("guest {}/{} ok ({time}): {}", number + 1, jobs.len(), job.what()));
-                    results.times.extend(times);
-                    results.seen.extend(&seen);
-                }
-                Err(error) => {
-                    results.failed += 1;
-                    let release = &workshop.kernel.release;
-                    println!(
-                        "\nFAILED on {release}: guest {} ({time}): {}: {error:#}",
-                        number + 1,
-                        job.what()
-                    );
-                }
+    let done = several(options.threads, jobs, |number, job| {
+        let start = Instant::now();
+        let result = job.run(workshop, kept, &format!("{number} {job:?}"));
+        let (guest, time, what) = (number + 1, narrate::seconds(start.elapsed()), job.what());
+        match &result {
+            Ok(_) => narrate::say(&format!("guest {guest}/{} ok ({time}): {what}", jobs.len())),
+            Err(error) => {
+                let release = &workshop.kernel.release;
+                println!("\nFAILED on {release}: guest {guest} ({time}): {what}: {error:#}");
             }
         }
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..options.threads.max(1)).map(|_| scope.spawn(work)).collect();
-        workers
-            .into_iter()
-            .try_for_each(|worker| worker.join().map_err(|_| anyhow!("a worker ended unexpectedly")))
+        result.ok()
     })?;
-    Ok(results.into_inner().unwrap_or_else(PoisonError::into_inner))
+    let mut results = Results { guests: done.len(), ..Results::default() };
+    for done in done {
+        let Some((times, seen)) = done else {
+            results.failed += 1;
+            continue;
+        };
+        results.times.extend(times);
+        results.seen.extend(&seen);
+    }
+    Ok(results)
 }
 
 impl Job {

@@ -3,18 +3,13 @@
 use crate::EngineError;
 use crate::sources::{INTERFACE, SOURCES, interface_id};
 use kmend_kernel::Image;
-use kmend_link::{Paths, TargetKernel, Written, WrittenModules, make_written};
+use kmend_link::{ENGINE, Paths, TargetKernel, Written, WrittenModules, make_written};
 use kmend_store::Kernel;
 use std::path::Path;
 use std::{fs, thread};
 
 /// What is known of the kernel when the engine is built; it is written for each.
 const MADE_FOR: &str = "made_for.h";
-
-/// The engine's name as a module.
-pub const fn module_name() -> &'static str {
-    kmend_link::ENGINE
-}
 
 /// Makes modules for one kernel.
 pub struct Workshop {
@@ -44,7 +39,7 @@ impl Workshop {
             interface_id()
         );
         let files: Vec<_> = SOURCES.iter().copied().chain([(MADE_FOR, made_for.as_str())]).collect();
-        self.make(&Written { stems: &[module_name()], files: &files, symvers: "" }, scratch)
+        self.make(&Written { stems: &[ENGINE], files: &files, symvers: "" }, scratch)
     }
 
     /// Modules that use the engine: `files` are their sources and their Kbuild file, `symvers` what the engine exports.

@@ -5,7 +5,7 @@
 //! whole: who finds it there finds all of it.
 
 use crate::sources::engine_id;
-use crate::{EngineError, Workshop, module_name};
+use crate::{ENGINE, EngineError, Workshop};
 use kmend_store::{Cache, Kernel};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
@@ -34,7 +34,7 @@ pub fn keep(cache: &Cache, kernel: &Kernel) -> Result<Kept, EngineError> {
 }
 
 fn file_name() -> String {
-    format!("{}.ko", module_name())
+    format!("{ENGINE}.ko")
 }
 
 fn make(cache: &Cache, kernel: &Kernel, folder: &Path) -> Result<(), EngineError> {

@@ -8,7 +8,8 @@ mod error;
 mod kept;
 mod sources;
 
-pub use build::{Workshop, module_name};
+pub use build::Workshop;
 pub use error::EngineError;
 pub use kept::{Kept, build, keep};
+pub use kmend_link::ENGINE;
 pub use sources::{interface_header, interface_id, models, redirects, stopping_models};

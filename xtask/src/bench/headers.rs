@@ -2,6 +2,7 @@
 
 use super::{Row, build, row, time};
 use crate::narrate;
+use crate::several::several;
 use anyhow::{Context, Result};
 use kmend_build::{Built, Stage, Steps, target};
 use kmend_compile::Unit;
@@ -10,7 +11,6 @@ use kmend_store::{Cache, Kernel};
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// The header, and the line of an inline function that many units use, before and after.
@@ -84,22 +84,7 @@ fn by_hand(cache: &Cache, kernel: &Kernel, steps: &Steps) -> Result<()> {
             }
         }
     }
-    run_all(&commands)
-}
-
-/// Runs the commands on all processors.
-fn run_all(commands: &[Command]) -> Result<()> {
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        let work = || -> Result<()> {
-            while let Some(command) = commands.get(next.fetch_add(1, Ordering::Relaxed)) {
-                command.run()?;
-            }
-            Ok(())
-        };
-        let threads: Vec<_> = (0..crate::processors()).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|thread| {
-            thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("a thread ended unexpectedly")))
-        })
-    })
+    let run = several(crate::processors(), &commands, |_, command| command.run())?;
+    run.into_iter().try_for_each(|command| command.map(drop))?;
+    Ok(())
 }

@@ -4,6 +4,7 @@ use super::guest::{Amount, file, run as boot};
 use super::kept::Kept;
 use super::sample::Sample;
 use super::spread;
+use crate::several::several;
 use crate::trial::{ENGINE_PRELUDE, engine_modules};
 use crate::{kernels, narrate, packages};
 use anyhow::{Context, Result, ensure};
@@ -11,7 +12,6 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use kmend_store::{Cache, Kernel};
 use kmend_vm::{Accelerator, GuestFile, Machine, Scenario, Step, StepOutcome};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -178,7 +178,7 @@ fn all(
 ) -> Result<Vec<Option<Times>>> {
     let folder = tempfile::tempdir()?;
     let files = engine_modules(kernel, folder.path())?;
-    let one = |(number, job): (usize, &Job)| {
+    several(threads, jobs, |number, job| {
         let release = &kernel.release;
         let what = format!("guest {}/{}, {}, {} rounds", number + 1, jobs.len(), job.model, job.rounds);
         match job.run(number, kernel, accelerator, &files, kept) {
@@ -191,9 +191,7 @@ fn all(
                 None
             }
         }
-    };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.max(1)).build()?;
-    Ok(pool.install(|| jobs.par_iter().enumerate().map(one).collect()))
+    })
 }
 
 impl Job {

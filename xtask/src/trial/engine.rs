@@ -121,7 +121,7 @@ pub(crate) fn modules(kernel: &Kernel, folder: &Path) -> Result<Vec<GuestFile>> 
     let sources = sources()?;
     let files: Vec<_> = sources.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
     let users = workshop.users(&MODULES, &files, &engine.symvers, &folder.join("test"))?;
-    let names = [kmend_engine::module_name()].into_iter().chain(MODULES);
+    let names = [kmend_engine::ENGINE].into_iter().chain(MODULES);
     let modules = engine.modules.iter().chain(&users.modules);
     names.zip(modules).map(|(name, bytes)| guest_file(folder, name, bytes)).collect()
 }

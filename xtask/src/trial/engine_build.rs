@@ -74,7 +74,7 @@ const STEPS: &[(&str, &[&str])] = &[
          echo perf > trace_clock; echo later > trace_marker; grep later trace",
         &[
             "refused[KM0815]", "ftrace does not know: only model quiesce or stop-machine", "load 2", "only redirect jump",
-            "loaded livepatch_untraced, by kmend's engine (stop-machine, jump)", " 14411", "vmlinux trace_clock: patched", "disable 1",
+            "loaded livepatch_untraced, by kmend's engine (stop-machine, jump)", AHEAD, "vmlinux trace_clock: patched", "disable 1",
             "this model and this redirect cannot switch", "unloaded livepatch_untraced", "mark_write: later",
         ],
     ),

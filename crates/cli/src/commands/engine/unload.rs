@@ -41,7 +41,7 @@ impl Unload {
 
     pub(crate) fn run(&self, output: &mut Output) -> Result<End, Failure> {
         let system = System::running();
-        let name = kmend_engine::module_name();
+        let name = kmend_engine::ENGINE;
         if self.dry_run {
             system.can_unload_engine()?;
         } else {
