@@ -46,6 +46,8 @@ pub enum VmError {
     Boot {
         /// QEMU's exit status or the fault.
         why: String,
+        /// What the guest's kernel complained of, if it did.
+        fault: Option<Fault>,
         /// The console's last lines, QEMU's own among them.
         tail: String,
     },

@@ -92,7 +92,7 @@ enum State {
 }
 
 /// Takes bytes in as they come.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Protocol {
     marker: String,
     names: Vec<String>,

@@ -118,7 +118,7 @@ pub struct Transcript {
     pub total: Duration,
     /// How each step ended, in order.
     pub steps: Vec<StepOutcome>,
-    /// Warnings that did not end the guest.
+    /// What the kernel complained of that did not end the guest: warnings, and what it died of if it had to be booted twice.
     pub warnings: Vec<Fault>,
     /// The last lines of the console.
     pub console: Vec<String>,
@@ -147,7 +147,7 @@ impl Scenario {
         let names = self.steps.iter().map(Step::name).collect();
         let protocol = Protocol::new(&nonce, names);
         let disk = self.disk.as_ref().map(|disk| disk.image.as_path());
-        let run = self.machine.run(&initramfs, disk, protocol, self.warnings == Warnings::Fail)?;
+        let run = self.machine.run(&initramfs, disk, &protocol, self.warnings == Warnings::Fail)?;
         if self.warnings == Warnings::Fail
             && let Some(why) = new_complaints(run.said.taint)
         {
