@@ -34,6 +34,14 @@ pub(crate) struct Case {
     pub(crate) expected: Expected,
 }
 
+impl Case {
+    /// Whether it may come to something else on another kernel.
+    pub(crate) fn differs(&self) -> bool {
+        let or_refused = matches!(&self.expected, Expected::Works(test) if !test.or_refused.is_empty());
+        or_refused || self.alternative.is_some()
+    }
+}
+
 /// Reads all cases, in the order of their names.
 pub(crate) fn read_cases(folder: &Path) -> Result<Vec<Case>> {
     let mut names = Vec::new();

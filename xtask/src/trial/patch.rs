@@ -11,8 +11,8 @@ use kmend_store::Kernel;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Runs a trial.
-pub(crate) fn run(bench: &Bench, kernel: &Kernel, case: &Case) -> Result<()> {
+/// Runs a trial. If it shall not boot, it ends with the module.
+pub(crate) fn run(bench: &Bench, kernel: &Kernel, case: &Case, boots: bool) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut built = build(bench, kernel, case, &case.patch, folder.path())?;
     if let Some(alternative) = &case.alternative
@@ -24,7 +24,7 @@ pub(crate) fn run(bench: &Bench, kernel: &Kernel, case: &Case) -> Result<()> {
     match &case.expected {
         Expected::Refused(lines) => check_refused(&built, lines),
         Expected::Nothing => check_nothing(&built),
-        Expected::Works(test) => check_works(bench, kernel, test, &built),
+        Expected::Works(test) => check_works(bench, kernel, test, &built, boots),
     }
 }
 
@@ -78,7 +78,7 @@ fn check_nothing(built: &Built) -> Result<()> {
     Ok(())
 }
 
-fn check_works(bench: &Bench, kernel: &Kernel, test: &Test, built: &Built) -> Result<()> {
+fn check_works(bench: &Bench, kernel: &Kernel, test: &Test, built: &Built, boots: bool) -> Result<()> {
     let refusals = &built.report.refusals;
     let accepted = |refusal: &RefusalReport| test.or_refused.iter().any(|line| is_met(line, refusal));
     if !refusals.is_empty() {
@@ -88,7 +88,7 @@ fn check_works(bench: &Bench, kernel: &Kernel, test: &Test, built: &Built) -> Re
     let module = built.module.as_deref().ok_or_else(|| anyhow!("there is no module and no refusal"))?;
     check_functions(&built.report, test)?;
     check_advice(&built.report, test)?;
-    guest::run(kernel, bench.accelerator, &bench.kmend, test, module)
+    if boots { guest::run(kernel, bench.accelerator, &bench.kmend, test, module) } else { Ok(()) }
 }
 
 /// The report's functions are those that the test names, by their names in the source.
