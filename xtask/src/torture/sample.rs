@@ -4,8 +4,8 @@ use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 
 /// Objects of a cache that come and go with any work. To these come the slabs that the processors have at hand: all objects of
-/// these count as used (Linux, mm/slub.c, `get_slabinfo`). How many slabs these are differs from one moment to the next, so of several
-/// looks the lowest counts.
+/// these count as used (Linux, mm/slub.c, `get_slabinfo`). How many slabs these are differs from one moment to the next (one object of
+/// 96 bytes has a processor take five slabs), so of several looks the lowest counts.
 const OBJECTS_OF_ANY_WORK: u64 = 100;
 /// The same of virtually mapped memory, in KiB: fewer pages than the rounds of a full guest.
 const KIB_OF_ANY_WORK: u64 = 1024;
