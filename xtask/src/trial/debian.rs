@@ -103,10 +103,24 @@ impl<'a> Guest<'a> {
     fn add_livepatch(&mut self, kernel: &Kernel, patch: &str) -> Result<()> {
         whole::build(self.bench, kernel, patch, self.folder.path())?;
         let stem = Path::new(patch).file_stem().unwrap_or_default().to_string_lossy();
-        let name = format!("livepatch-{stem}.ko");
-        let (host, guest) = (self.folder.path().join(&name), format!("/kmend/{name}"));
-        self.files.push(GuestFile { host, guest, program: false });
+        self.add(&format!("livepatch-{stem}.ko"));
         Ok(())
+    }
+
+    /// Builds the consistency engine, and a patch for it.
+    fn add_engine(&mut self, kernel: &Kernel, patch: &str, name: &str) -> Result<()> {
+        whole::build_engine(self.bench, kernel, self.folder.path())?;
+        let options = ["--engine", "--name", name];
+        whole::build_with(self.bench, kernel, &[patch], &options, self.folder.path())?;
+        self.add("kmend_engine.ko");
+        self.add(&format!("livepatch-{name}.ko"));
+        Ok(())
+    }
+
+    /// Gives the guest a file that was built.
+    fn add(&mut self, name: &str) {
+        let (host, guest) = (self.folder.path().join(name), format!("/kmend/{name}"));
+        self.files.push(GuestFile { host, guest, program: false });
     }
 
     /// Boots the disk with a kernel, runs the commands, and shuts down in order.

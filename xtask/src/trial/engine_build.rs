@@ -1,8 +1,7 @@
 //! Patches that `kmend build --engine` makes, as a user loads and watches them.
 
-use super::whole::kmend;
-use super::{Bench, GUEST_TIMEOUT};
-use anyhow::{Context, Result, bail, ensure};
+use super::{Bench, GUEST_TIMEOUT, whole};
+use anyhow::{Result, bail, ensure};
 use kmend_kernel::ModuleTree;
 use kmend_store::Kernel;
 use kmend_vm::{GuestFile, Machine, Scenario, Step};
@@ -105,7 +104,7 @@ pub(crate) fn run(bench: &Bench, kernel: &Kernel) -> Result<()> {
     );
     build(bench, kernel, &[KERNELS], &["--name", "kernel"], folder.path())?;
     prove_untraced(bench, kernel, folder.path())?;
-    kmend(bench, &["engine", "build", "--kernel", &kernel.release, "--output", text(folder.path())?])?;
+    whole::build_engine(bench, kernel, folder.path())?;
     let tree = ModuleTree::open(&kernel.modules)?;
     let mut scenario = Scenario::new(&kernel.image);
     scenario.machine =
@@ -159,15 +158,8 @@ fn prove_untraced(bench: &Bench, kernel: &Kernel, folder: &Path) -> Result<()> {
 /// `kmend build` of patches of tests/patches; what it says.
 fn build(bench: &Bench, kernel: &Kernel, names: &[&str], more: &[&str], output: &Path) -> Result<String> {
     let files: Vec<String> = names.iter().map(|name| format!("tests/patches/{name}.patch")).collect();
-    let mut arguments = vec!["build"];
-    arguments.extend(files.iter().map(String::as_str));
-    arguments.extend(["--kernel", &kernel.release, "--output", text(output)?]);
-    arguments.extend(more);
-    Ok(kmend(bench, &arguments)?.text())
-}
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("the temporary folder's name is no text")
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    Ok(whole::build_with(bench, kernel, &files, more, output)?.text())
 }
 
 /// A module, under the guest's name for it.

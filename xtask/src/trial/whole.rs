@@ -40,7 +40,7 @@ pub(crate) fn prove(bench: &Bench, kernel: &Kernel) -> Result<()> {
     let folder = tempfile::tempdir()?;
     build(bench, kernel, PATCH, folder.path())?;
     let module = folder.path().join("livepatch-meminfo.ko");
-    let module = module.to_str().context("the temporary folder's name is no text")?;
+    let module = text(&module)?;
     let shown = kmend(
         bench,
         &[
@@ -78,8 +78,28 @@ pub(crate) fn same_bytes(bench: &Bench, kernel: &Kernel) -> Result<()> {
 
 /// `kmend build` of a patch, given from the workspace's folder.
 pub(super) fn build(bench: &Bench, kernel: &Kernel, patch: &str, output: &Path) -> Result<Output> {
-    let output = output.to_str().context("the temporary folder's name is no text")?;
-    kmend(bench, &["build", patch, "--kernel", &kernel.release, "--output", output])
+    build_with(bench, kernel, &[patch], &[], output)
+}
+
+/// `kmend build` with further options.
+pub(super) fn build_with(
+    bench: &Bench,
+    kernel: &Kernel,
+    patches: &[&str],
+    options: &[&str],
+    output: &Path,
+) -> Result<Output> {
+    let into = ["--kernel", &kernel.release, "--output", text(output)?];
+    kmend(bench, &[&["build"], patches, &into, options].concat())
+}
+
+/// `kmend engine build`.
+pub(super) fn build_engine(bench: &Bench, kernel: &Kernel, output: &Path) -> Result<Output> {
+    kmend(bench, &["engine", "build", "--kernel", &kernel.release, "--output", text(output)?])
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("the temporary folder's name is no text")
 }
 
 pub(super) fn kmend(bench: &Bench, arguments: &[&str]) -> Result<Output> {

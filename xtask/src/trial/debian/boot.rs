@@ -16,21 +16,30 @@ const STALL: &str = "tests/patches/stall.patch";
 const RESET: &str = "mkfifo /tmp/pipe; sleep 1000 > /tmp/pipe & cat /tmp/pipe & sleep 1; kmend load --wait 1 livepatch_stall; \
                      [ $? = 1 ] && echo b > /proc/sysrq-trigger";
 
+/// A patch for the consistency engine: what /proc/version says.
+const BY_ENGINE: &str = "tests/patches/callback.patch";
+
 /// Says in which order two units became active, by the clock that only goes forward.
 const EARLIER: &str = "time() { systemctl show -P ActiveEnterTimestampMonotonic \"$1\"; }\n\
                        kmend=$(time kmend.service) network=$(time network-pre.target)\n\
                        [ 0 -lt \"$kmend\" ] && [ \"$kmend\" -le \"$network\" ] && echo before the network";
 
-/// Installed, booted again: it is loaded, and was before the network.
+/// Installed, booted again: it is loaded, and was before the network. So is a patch of the consistency engine, with the engine.
 pub(crate) fn installed(bench: &Bench, debian: &Debian, kernel: &Kernel) -> Result<()> {
     let mut guest = Guest::new(bench, debian)?;
     guest.add_livepatch(kernel, whole::PATCH)?;
+    guest.add_engine(kernel, BY_ENGINE, "version")?;
     guest.boot(
         kernel,
         &[
             ("dpkg -i /kmend/kmend.deb", "Setting up kmend"),
             ("systemctl is-enabled kmend.service", "enabled"),
             ("kmend install /kmend/livepatch-meminfo.ko", "installed"),
+            ("! kmend install /kmend/livepatch-version.ko", "KM0813"),
+            (
+                "kmend install /kmend/kmend_engine.ko /kmend/livepatch-version.ko",
+                "installed livepatch_version",
+            ),
             ("kmend list", "no livepatch is loaded"),
         ],
     )?;
@@ -41,10 +50,14 @@ pub(crate) fn installed(bench: &Bench, debian: &Debian, kernel: &Kernel) -> Resu
             (EARLIER, "before the network"),
             ("systemctl is-active kmend.service", "active"),
             ("grep VMALLOCChunk /proc/meminfo", "VMALLOCChunk"),
-            ("kmend uninstall livepatch_meminfo", "uninstalled"),
+            ("kmend list", "livepatch_version enabled, by kmend's engine"),
+            ("cat /proc/version", "mended"),
+            ("kmend engine status", "version_proc_show"),
+            ("! kmend uninstall kmend_engine", "KM0816"),
+            ("kmend uninstall livepatch_meminfo livepatch_version", "uninstalled livepatch_version"),
         ],
     )?;
-    guest.boot(kernel, &[("kmend list", "no livepatch is loaded")])
+    guest.boot(kernel, &[("kmend list", "no livepatch is loaded"), ("! grep kmend /proc/modules", "")])
 }
 
 /// The machine goes down while an installed livepatch is loaded, by a reset in the middle of its transition and by an oops at
