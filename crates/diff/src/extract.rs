@@ -283,16 +283,8 @@ impl Extraction<'_> {
                 self.value(&word.new, &mut data, &mut relocations);
             }
         }
-        let section = self.object.add_section(Section {
-            name: UPDATE_SECTION.into(),
-            kind: elf::SHT_PROGBITS,
-            flags: elf::SHF_ALLOC,
-            align: 8,
-            size: data.len() as u64,
-            data,
-            relocations,
-            ..Section::default()
-        });
+        let table = Section { relocations, ..Section::allocated(UPDATE_SECTION, 0, 8, data) };
+        let section = self.object.add_section(table);
         self.object.add_symbol(Symbol {
             name: UPDATE_TABLE.into(),
             kind: SymbolKind::Object,
@@ -316,13 +308,7 @@ impl Extraction<'_> {
     /// A copy of a string, made once.
     fn text(&mut self, text: Vec<u8>) -> (SymbolId, u64) {
         let (section, symbol) = *self.text_section.get_or_insert_with(|| {
-            let section = self.object.add_section(Section {
-                name: STRING_SECTION.into(),
-                kind: elf::SHT_PROGBITS,
-                flags: elf::SHF_ALLOC,
-                align: 1,
-                ..Section::default()
-            });
+            let section = self.object.add_section(Section::allocated(STRING_SECTION, 0, 1, Vec::new()));
             let symbol =
                 Symbol { kind: SymbolKind::Section, place: Place::Section(section), ..Symbol::null() };
             (section, self.object.add_symbol(symbol))

@@ -130,19 +130,10 @@ fn modinfo<'a>(object: &'a Object, key: &'a str) -> impl Iterator<Item = &'a str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kmend_object::elf;
 
     fn object(modinfo: &str) -> Object {
         let mut object = Object::new();
-        object.add_section(Section {
-            name: ".modinfo".into(),
-            kind: elf::SHT_PROGBITS,
-            flags: elf::SHF_ALLOC,
-            align: 1,
-            data: modinfo.as_bytes().to_vec(),
-            size: modinfo.len() as u64,
-            ..Section::default()
-        });
+        object.add_section(Section::allocated(".modinfo", 0, 1, modinfo.into()));
         object
     }
 

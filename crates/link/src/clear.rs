@@ -80,16 +80,8 @@ fn add_table(module: &mut Object, number: usize, object: &str) -> SymbolId {
         }
     }
     data.extend([0; ENTRY]);
-    let section = module.add_section(Section {
-        name: format!(".rodata.kmend_places_{number}"),
-        kind: elf::SHT_PROGBITS,
-        flags: elf::SHF_ALLOC,
-        align: 8,
-        size: data.len() as u64,
-        data,
-        relocations,
-        ..Section::default()
-    });
+    let name = format!(".rodata.kmend_places_{number}");
+    let section = module.add_section(Section { relocations, ..Section::allocated(name, 0, 8, data) });
     section_symbol(module, section)
 }
 

@@ -89,15 +89,7 @@ impl Unit {
     }
 
     pub(crate) fn section(&mut self, name: &str, flags: u64, data: &[u8]) -> SectionId {
-        self.delta.extract.object.add_section(Section {
-            name: name.into(),
-            kind: elf::SHT_PROGBITS,
-            flags: elf::SHF_ALLOC | flags,
-            align: 4,
-            data: data.to_vec(),
-            size: data.len() as u64,
-            ..Section::default()
-        })
+        self.delta.extract.object.add_section(Section::allocated(name, flags, 4, data.to_vec()))
     }
 
     pub(crate) fn define(

@@ -5,7 +5,7 @@ use crate::system::System;
 use crate::transition::{Decision, Waiting};
 use kmend_inspect::ENGINE;
 use kmend_kernel::Module;
-use kmend_object::{Object, Section, elf};
+use kmend_object::{Object, Section};
 use rustix::io::Errno;
 use std::cell::RefCell;
 use std::ffi::CStr;
@@ -233,14 +233,6 @@ pub fn module_with(name: &str, release: &str, livepatch: bool, more: &str) -> Ve
         modinfo.push_str("livepatch=Y\0");
     }
     let mut object = Object::new();
-    object.add_section(Section {
-        name: ".modinfo".into(),
-        kind: elf::SHT_PROGBITS,
-        flags: elf::SHF_ALLOC,
-        align: 1,
-        size: modinfo.len() as u64,
-        data: modinfo.into_bytes(),
-        ..Section::default()
-    });
+    object.add_section(Section::allocated(".modinfo", 0, 1, modinfo.into_bytes()));
     object.write().unwrap()
 }

@@ -181,15 +181,10 @@ pub(crate) const LABEL: u64 = 17;
 
 fn section(name: &str, flags: u64, data: &[u8], relocations: Vec<Relocation>) -> Section {
     Section {
-        name: name.into(),
-        kind: elf::SHT_PROGBITS,
         flags,
-        align: 1,
         entsize: u64::from(flags == TEXTS),
-        data: data.to_vec(),
-        size: data.len() as u64,
         relocations,
-        ..Section::default()
+        ..Section::allocated(name, 0, 1, data.to_vec())
     }
 }
 

@@ -291,6 +291,19 @@ impl Default for Object {
 }
 
 impl Section {
+    /// A section of the program (`SHT_PROGBITS`) that is in memory, with these further flags.
+    pub fn allocated(name: impl Into<String>, flags: u64, align: u64, data: Vec<u8>) -> Section {
+        Section {
+            name: name.into(),
+            kind: elf::SHT_PROGBITS,
+            flags: elf::SHF_ALLOC | flags,
+            align,
+            size: data.len() as u64,
+            data,
+            ..Section::default()
+        }
+    }
+
     /// Whether it occupies memory in the loaded kernel or module.
     pub fn is_allocated(&self) -> bool {
         self.flags & elf::SHF_ALLOC != 0

@@ -6,15 +6,7 @@ use kmend_object::{
 };
 
 fn code_section(name: &str, data: Vec<u8>) -> Section {
-    Section {
-        name: name.into(),
-        kind: elf::SHT_PROGBITS,
-        flags: elf::SHF_ALLOC | elf::SHF_EXECINSTR,
-        align: 16,
-        size: data.len() as u64,
-        data,
-        ..Section::default()
-    }
+    Section::allocated(name, elf::SHF_EXECINSTR, 16, data)
 }
 
 fn function(name: &str, section: SectionId, binding: Binding) -> Symbol {

@@ -1,6 +1,6 @@
 //! Signed files, manifests, and what is said of them.
 
-use kmend_object::{Object, Section, elf};
+use kmend_object::{Object, Section};
 use kmend_refusal::{Code, Coded};
 use kmend_sign::{
     Equality, Hash, KeyFiles, Manifest, SignError, Signer, Sources, Trust, Verdict, Verification, Wanted,
@@ -74,15 +74,7 @@ impl Place {
 fn livepatch(name: &str) -> Vec<u8> {
     let modinfo = format!("name={name}\0vermagic=6.1.0-test SMP \0livepatch=Y\0kmend_fixes=CVE-2026-1\0");
     let mut object = Object::new();
-    object.add_section(Section {
-        name: ".modinfo".into(),
-        kind: elf::SHT_PROGBITS,
-        flags: elf::SHF_ALLOC,
-        align: 1,
-        size: modinfo.len() as u64,
-        data: modinfo.into_bytes(),
-        ..Section::default()
-    });
+    object.add_section(Section::allocated(".modinfo", 0, 1, modinfo.into_bytes()));
     object.write().unwrap()
 }
 

@@ -28,14 +28,7 @@ impl Builder {
     fn new(size: u64) -> Builder {
         let mut object = Object::new();
         let mut section = |name: &str, flags: u64, size: u64| {
-            object.add_section(Section {
-                name: name.into(),
-                kind: elf::SHT_PROGBITS,
-                flags: elf::SHF_ALLOC | flags,
-                data: vec![0; size as usize],
-                size,
-                ..Section::default()
-            })
+            object.add_section(Section::allocated(name, flags, 0, vec![0; size as usize]))
         };
         let texts = section(".rodata.str1.1", 0, 1);
         let data = section(".data", elf::SHF_WRITE, size);

@@ -75,18 +75,10 @@ fn is_core(object: &Object, symbol: &Symbol) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kmend_object::{Binding, Section, SectionId, SymbolKind, elf};
+    use kmend_object::{Binding, Section, SectionId, SymbolKind};
 
     fn section(name: &str, contents: &[u8]) -> Section {
-        Section {
-            name: name.into(),
-            kind: elf::SHT_PROGBITS,
-            flags: elf::SHF_ALLOC,
-            align: 1,
-            data: contents.to_vec(),
-            size: contents.len() as u64,
-            ..Section::default()
-        }
+        Section::allocated(name, 0, 1, contents.to_vec())
     }
 
     fn symbol(name: &str, section: SectionId) -> Symbol {

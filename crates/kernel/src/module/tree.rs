@@ -131,7 +131,7 @@ fn module_name(file: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kmend_object::{Object, Section, elf};
+    use kmend_object::{Object, Section};
 
     /// Writes a module that depends on others.
     fn write(tree: &Path, path: &str, depends: &str) {
@@ -141,15 +141,7 @@ mod tests {
         let softdep = "pre: nowhere soft sum";
         let data = format!("name={name}\0depends={depends}\0softdep={softdep}\0alias={alias}\0").into_bytes();
         let mut object = Object::new();
-        object.add_section(Section {
-            name: ".modinfo".into(),
-            kind: elf::SHT_PROGBITS,
-            flags: elf::SHF_ALLOC,
-            align: 1,
-            size: data.len() as u64,
-            data,
-            ..Section::default()
-        });
+        object.add_section(Section::allocated(".modinfo", 0, 1, data));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, object.write().unwrap()).unwrap();
     }

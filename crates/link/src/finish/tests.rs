@@ -3,15 +3,7 @@ use crate::{Location, PatchedFunction, PlannedSymbol};
 use kmend_object::{Binding, SectionId, Symbol, SymbolKind};
 
 fn section(object: &mut Object, name: &str, flags: u64, data: &[u8]) -> SectionId {
-    object.add_section(Section {
-        name: name.into(),
-        kind: elf::SHT_PROGBITS,
-        flags,
-        align: 1,
-        data: data.to_vec(),
-        size: data.len() as u64,
-        ..Section::default()
-    })
+    object.add_section(Section { flags, ..Section::allocated(name, 0, 1, data.to_vec()) })
 }
 
 fn relocate(object: &mut Object, section: SectionId, offset: u64, kind: u32, symbol: SymbolId) {

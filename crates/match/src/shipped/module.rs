@@ -218,16 +218,7 @@ mod tests {
                 symbol.value += BEFORE as u64;
             }
         }
-        let modinfo = b"name=some\0";
-        object.add_section(Section {
-            name: ".modinfo".into(),
-            kind: elf::SHT_PROGBITS,
-            flags: elf::SHF_ALLOC,
-            align: 1,
-            data: modinfo.to_vec(),
-            size: modinfo.len() as u64,
-            ..Section::default()
-        });
+        object.add_section(Section::allocated(".modinfo", 0, 1, b"name=some\0".to_vec()));
         object
     }
 
