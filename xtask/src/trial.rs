@@ -125,6 +125,7 @@ fn of_kernel(
     add("torture".into(), Box::new(move |bench, kernel| whole::torture(bench, kernel, all)));
     add("engine-torture".into(), Box::new(move |bench, kernel| whole::engine_torture(bench, kernel, all)));
     add("same-bytes".into(), Box::new(whole::same_bytes));
+    add("headers".into(), Box::new(whole::headers));
     add("signed".into(), Box::new(signed::run));
     add("engine".into(), Box::new(engine::run));
     add("engine-build".into(), Box::new(engine_build::run));

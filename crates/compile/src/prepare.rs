@@ -19,7 +19,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// Changes with the way in which the tree is made, so that an older one is not used.
-const FORMAT: &str = "kmend-prepared-4";
+const FORMAT: &str = "kmend-prepared-5";
 
 /// A kernel's tree, ready to compile units in.
 #[derive(Debug)]
@@ -53,8 +53,13 @@ pub fn prepare(target: &Target, progress: Progress<'_>) -> Result<Prepared, Comp
     let stored = target.derived.join("database.json");
     let symvers = fs::read_to_string(&target.symvers).map_err(io_error("read", &target.symvers))?;
     let exported = || exported_by_vmlinux(&symvers).map(str::to_owned).collect();
-    let make =
-        Make { tree: tree.clone(), compiler: target.compiler.clone(), release: target.release.clone() };
+    let shipped = shipped_headers(target);
+    let make = Make {
+        tree: tree.clone(),
+        compiler: target.compiler.clone(),
+        release: target.release.clone(),
+        kept: shipped.map(kept).transpose()?.unwrap_or_default(),
+    };
     let ready = |database, was_ready| Prepared {
         tree: tree.clone(),
         database,
@@ -72,7 +77,9 @@ pub fn prepare(target: &Target, progress: Progress<'_>) -> Result<Prepared, Comp
     if let Some(database) = Database::read(&stored, &fingerprint) {
         return Ok(ready(database, true));
     }
-    let shipped = shipped_headers(target, &configuration)?;
+    if let Some(headers) = shipped {
+        check_headers(headers, &configuration)?;
+    }
     remove(&stored)?;
     remove_folder(&tree)?;
     progress("linking the source");
@@ -139,16 +146,22 @@ fn fingerprint(target: &Target, configuration: &Configuration, compiler_line: &s
 
 /// The folder of the headers that the kernel's build generated, if it came with the kernel; they need not be
 /// made again.
-fn shipped_headers<'a>(
-    target: &'a Target,
-    configuration: &Configuration,
-) -> Result<Option<&'a Path>, CompileError> {
-    let shipped =
-        target.headers.as_deref().filter(|headers| headers.join("include/generated/autoconf.h").is_file());
-    if let Some(headers) = shipped {
-        check_headers(headers, configuration)?;
+fn shipped_headers(target: &Target) -> Option<&Path> {
+    target.headers.as_deref().filter(|headers| headers.join("include/generated/autoconf.h").is_file())
+}
+
+/// Keeps the headers that came with the kernel as they are, such as compile.h, which says who built it. The build system
+/// makes such a header anew each time, by a macro of its name (`filechk` of scripts/Kbuild.include), and compares.
+fn kept(headers: &Path) -> Result<Vec<String>, CompileError> {
+    let folder = headers.join("include/generated");
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(io_error("read", &folder))? {
+        let name = PathBuf::from(entry.map_err(io_error("read", &folder))?.file_name());
+        if name.extension().is_some_and(|extension| extension == "h") {
+            kept.push(format!("filechk_{}=cat $@", name.display()));
+        }
     }
-    Ok(shipped)
+    Ok(kept)
 }
 
 /// Places `.config`, what is made from it, and the headers that came with the kernel.
@@ -208,6 +221,8 @@ struct Make {
     tree: PathBuf,
     compiler: String,
     release: String,
+    /// Arguments by which headers stay as they are.
+    kept: Vec<String>,
 }
 
 impl Make {
@@ -220,6 +235,7 @@ impl Make {
             // Signing, symbol versions and device trees are no part of an object, but their host programs
             // would ask for libssl, flex and bison.
             .args(["CONFIG_MODULE_SIG_FORMAT=", "CONFIG_MODVERSIONS=", "CONFIG_DTC="])
+            .args(&self.kept)
             .args(arguments)
             .env("KBUILD_VERBOSE", "0")
             .folder(&self.tree)
@@ -232,7 +248,8 @@ impl Make {
         if !has_headers {
             needed("bc", "bc")?;
         }
-        let goal = if has_headers { "scripts" } else { "prepare0" };
+        // All that writes headers which others read runs now, while nobody does: any object that is made later asks for it, too.
+        let goal = if has_headers { "archprepare" } else { "prepare0" };
         self.command(&[goal])
             .run()
             .map(drop)

@@ -6,10 +6,14 @@ use anyhow::{Context, Result, ensure};
 use kmend_process::Output;
 use kmend_store::Kernel;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The example of the README, from the workspace's folder.
 pub(super) const PATCH: &str = "examples/meminfo.patch";
+
+/// A patch to a unit that includes a header which only this unit has, and the header.
+const GENERATING: &str = "tests/patches/generated-header.patch";
+const GENERATED: &str = "lib/crc32table.h";
 
 /// What the trials have of `cargo xtask torture` on each kernel: under its load an emulated guest takes four seconds for a load, and as
 /// many for an unload.
@@ -74,6 +78,48 @@ pub(crate) fn same_bytes(bench: &Bench, kernel: &Kernel) -> Result<()> {
         ensure!(read(first.path())? == read(second.path())?, "{file} differs between two builds");
     }
     Ok(())
+}
+
+/// The headers that came with the kernel are as they were, and nothing that a build had the build system make wrote one anew: other
+/// builds may be reading it.
+pub(crate) fn headers(bench: &Bench, kernel: &Kernel) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (command, _) = crate::built::line(
+        &bench.kmend,
+        &["build", GENERATING, "--kernel", &kernel.release, "--output", text(folder.path())?],
+    );
+    let refused = command.env("KMEND_CACHE", bench.cache.root()).output()?;
+    ensure!(refused.error_text().contains("KM0403"), "{}", refused.error_text());
+    let target = kmend_build::target(kernel);
+    ensure!(target.derived.join("tree").join(GENERATED).exists(), "{GENERATED} was not made");
+    let shipped = target.headers.as_deref().context("the kernel has no headers of its own")?;
+    let prepared = target.derived.join("database.json").metadata()?.modified()?;
+    for of_build in ["include/generated", "arch/x86/include/generated"] {
+        let theirs = shipped.join(of_build);
+        for entry in walk(&theirs)? {
+            let ours = target.derived.join("tree").join(of_build).join(entry.strip_prefix(&theirs)?);
+            let name = ours.display();
+            ensure!(
+                ours.metadata()?.modified()? <= prepared,
+                "{name} was written since the tree was prepared"
+            );
+            // The configuration is written from what it is read from, and rustc has none.
+            if !ours.ends_with("autoconf.h") && !ours.ends_with("rustc_cfg") {
+                ensure!(fs::read(&entry)? == fs::read(&ours)?, "{name} is not what came with the kernel");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The files below a folder.
+fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() { files.extend(walk(&path)?) } else { files.push(path) }
+    }
+    Ok(files)
 }
 
 /// `kmend build` of a patch, given from the workspace's folder.
