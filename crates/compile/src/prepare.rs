@@ -58,7 +58,7 @@ pub fn prepare(target: &Target, progress: Progress<'_>) -> Result<Prepared, Comp
         tree: tree.clone(),
         compiler: target.compiler.clone(),
         release: target.release.clone(),
-        kept: shipped.map(kept).transpose()?.unwrap_or_default(),
+        shipped: shipped.map(Path::to_owned),
     };
     let ready = |database, was_ready| Prepared {
         tree: tree.clone(),
@@ -87,7 +87,7 @@ pub fn prepare(target: &Target, progress: Progress<'_>) -> Result<Prepared, Comp
     progress("placing the configuration and the generated headers");
     place_generated(target, &configuration, shipped, &tree)?;
     progress("building the build system's own programs");
-    make.host_programs(shipped.is_some())?;
+    make.host_programs()?;
     progress("listing the compile commands");
     let database = make.dry_run()?;
     database.write(&stored, &fingerprint)?;
@@ -109,7 +109,7 @@ impl Prepared {
         let rule = "rule_cc_o_c=$(if $(filter $@,$(KMEND_SPARED)),touch $@,$(call cmd_and_fixdep,cc_o_c))";
         let mut arguments = vec!["-k", "CONFIG_OBJTOOL=", &spared, rule];
         arguments.extend(units.iter().map(|unit| unit.object.as_str()));
-        let result = self.make.command(&arguments).run();
+        let result = self.make.command(&arguments)?.run();
         units.iter().try_for_each(|unit| remove(&self.tree.join(&unit.object)))?;
         result.map(drop).map_err(CompileError::from)
     }
@@ -221,36 +221,38 @@ struct Make {
     tree: PathBuf,
     compiler: String,
     release: String,
-    /// Arguments by which headers stay as they are.
-    kept: Vec<String>,
+    /// The folder of the headers that came with the kernel.
+    shipped: Option<PathBuf>,
 }
 
 impl Make {
-    fn command(&self, arguments: &[&str]) -> Command {
+    fn command(&self, arguments: &[&str]) -> Result<Command, CompileError> {
+        let kept = self.shipped.as_deref().map(kept).transpose()?.unwrap_or_default();
         let jobs = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-        Command::new("make")
+        let command = Command::new("make")
             .args(["-s", &format!("-j{jobs}")])
             .args([format!("CC={}", self.compiler), format!("HOSTCC={}", self.compiler)])
             .arg(format!("KERNELRELEASE={}", self.release))
             // Signing, symbol versions and device trees are no part of an object, but their host programs
             // would ask for libssl, flex and bison.
             .args(["CONFIG_MODULE_SIG_FORMAT=", "CONFIG_MODVERSIONS=", "CONFIG_DTC="])
-            .args(&self.kept)
+            .args(&kept)
             .args(arguments)
             .env("KBUILD_VERBOSE", "0")
-            .folder(&self.tree)
+            .folder(&self.tree);
+        Ok(command)
     }
 
-    fn host_programs(&self, has_headers: bool) -> Result<(), CompileError> {
+    fn host_programs(&self) -> Result<(), CompileError> {
         for (program, package) in [("make", "make"), ("ld", "binutils"), ("awk", "mawk")] {
             needed(program, package)?;
         }
-        if !has_headers {
+        if self.shipped.is_none() {
             needed("bc", "bc")?;
         }
         // All that writes headers which others read runs now, while nobody does: any object that is made later asks for it, too.
-        let goal = if has_headers { "archprepare" } else { "prepare0" };
-        self.command(&[goal])
+        let goal = if self.shipped.is_some() { "archprepare" } else { "prepare0" };
+        self.command(&[goal])?
             .run()
             .map(drop)
             .map_err(|error| CompileError::Prepare { why: error.to_string() })

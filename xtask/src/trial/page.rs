@@ -1,7 +1,7 @@
 //! The page for who approves a livepatch, in a real browser without a screen.
 
 use super::{Bench, whole};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use kmend_process::Command;
 use kmend_store::Kernel;
 use std::fs;
@@ -31,10 +31,8 @@ pub(crate) fn run(bench: &Bench, kernel: &Kernel) -> Result<()> {
     let patch = folder.path().join(HOSTILE);
     fs::copy(crate::root().join(whole::PATCH), &patch)?;
     let page = folder.path().join("page.html");
-    let text = |path: &Path| path.to_str().map(str::to_owned).context("a temporary name is no text");
-    let output = text(folder.path())?;
-    let options = ["--kernel", &kernel.release, "--name", "page", "--output", &output];
-    whole::kmend(bench, &[&["build", &text(&patch)?, "--html", &text(&page)?][..], &options].concat())?;
+    let options = ["--name", "page", "--html", whole::text(&page)?];
+    whole::build_with(bench, kernel, &[whole::text(&patch)?], &options, folder.path())?;
 
     let shown = show(&page)?;
     ensure!(shown.complaints.is_empty(), "the browser complains: {:?}", shown.complaints);

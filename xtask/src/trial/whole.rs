@@ -3,7 +3,7 @@
 use super::Bench;
 use crate::torture::{Amount, Supplies, Workshop, engine_sample};
 use anyhow::{Context, Result, ensure};
-use kmend_process::Output;
+use kmend_process::{Command, Output};
 use kmend_store::Kernel;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,11 +84,8 @@ pub(crate) fn same_bytes(bench: &Bench, kernel: &Kernel) -> Result<()> {
 /// builds may be reading it.
 pub(crate) fn headers(bench: &Bench, kernel: &Kernel) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let (command, _) = crate::built::line(
-        &bench.kmend,
-        &["build", GENERATING, "--kernel", &kernel.release, "--output", text(folder.path())?],
-    );
-    let refused = command.env("KMEND_CACHE", bench.cache.root()).output()?;
+    let arguments = ["build", GENERATING, "--kernel", &kernel.release, "--output", text(folder.path())?];
+    let refused = command(bench, &arguments).output()?;
     ensure!(refused.error_text().contains("KM0403"), "{}", refused.error_text());
     let target = kmend_build::target(kernel);
     ensure!(target.derived.join("tree").join(GENERATED).exists(), "{GENERATED} was not made");
@@ -144,11 +141,15 @@ pub(super) fn build_engine(bench: &Bench, kernel: &Kernel, output: &Path) -> Res
     kmend(bench, &["engine", "build", "--kernel", &kernel.release, "--output", text(output)?])
 }
 
-fn text(path: &Path) -> Result<&str> {
+pub(super) fn text(path: &Path) -> Result<&str> {
     path.to_str().context("the temporary folder's name is no text")
 }
 
 pub(super) fn kmend(bench: &Bench, arguments: &[&str]) -> Result<Output> {
+    Ok(command(bench, arguments).run()?)
+}
+
+fn command(bench: &Bench, arguments: &[&str]) -> Command {
     let (command, _) = crate::built::line(&bench.kmend, arguments);
-    Ok(command.env("KMEND_CACHE", bench.cache.root()).run()?)
+    command.env("KMEND_CACHE", bench.cache.root())
 }
