@@ -1,0 +1,136 @@
+//! One thing that differs, wherever it is in what gets into memory: it is a change or refused, and never equal.
+
+use crate::fixture::ORIGINAL;
+use crate::{compare, config, order, rearrange};
+use kmend_diff::Delta;
+use kmend_object::{Object, Section, elf};
+use proptest::prelude::*;
+use proptest::sample::Index;
+use std::sync::LazyLock;
+
+/// Something that differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Damage {
+    /// A bit of a byte that no relocation fills.
+    Bit { section: usize, offset: usize, bit: u32 },
+    /// The addend of the relocation of this index.
+    Addend { section: usize, index: usize, more: i64 },
+    /// That relocation is not there.
+    Gone { section: usize, index: usize },
+    /// That relocation leads to another symbol.
+    Symbol { section: usize, index: usize },
+}
+
+impl Damage {
+    fn done_to(self, object: &Object) -> Object {
+        let mut damaged = object.clone();
+        match self {
+            Damage::Bit { section, offset, bit } => damaged.sections[section].data[offset] ^= 1 << bit,
+            Damage::Addend { section, index, more } => {
+                damaged.sections[section].relocations[index].addend += more;
+            }
+            Damage::Gone { section, index } => {
+                damaged.sections[section].relocations.remove(index);
+            }
+            Damage::Symbol { section, index } => {
+                let other = damaged.add_symbol(kmend_object::Symbol::undefined("another"));
+                damaged.sections[section].relocations[index].symbol = other;
+            }
+        }
+        damaged
+    }
+
+    /// Where it is, in words.
+    fn place(self) -> String {
+        let (section, offset) = match self {
+            Damage::Bit { section, offset, .. } => (section, offset as u64),
+            Damage::Addend { section, index, .. }
+            | Damage::Gone { section, index }
+            | Damage::Symbol { section, index } => {
+                (section, ORIGINAL.sections[section].relocations[index].offset)
+            }
+        };
+        format!("{}+{offset:#x}", ORIGINAL.sections[section].name)
+    }
+
+    /// Wide strings are still compared as far as their first zero byte.
+    fn is_in_wide_string(self) -> bool {
+        let Damage::Bit { section, .. } = self else { return false };
+        ORIGINAL.sections[section].is_strings() && ORIGINAL.sections[section].entsize > 1
+    }
+
+    /// The padding between functions of a shared section, which only says where the next begins.
+    fn is_padding(self) -> bool {
+        let Damage::Bit { section, offset, .. } = self else { return false };
+        let covers = |symbol: &kmend_object::Symbol| {
+            symbol.section().is_some_and(|id| id.index() == section)
+                && (symbol.value..symbol.value + symbol.size).contains(&(offset as u64))
+        };
+        ORIGINAL.sections[section].is_code() && !ORIGINAL.symbols.iter().any(covers)
+    }
+}
+
+/// All single damages, a byte's and an addend's of the smallest size.
+static DAMAGES: LazyLock<Vec<Damage>> = LazyLock::new(|| {
+    let mut damages = Vec::new();
+    for (section, content) in memory() {
+        let mut stays = vec![true; content.data.len()];
+        for (index, relocation) in content.relocations.iter().enumerate() {
+            let start = relocation.offset as usize;
+            stays[start..start + elf::width(relocation.kind).unwrap_or(0) as usize].fill(false);
+            damages.push(Damage::Addend { section, index, more: 1 });
+            damages.push(Damage::Gone { section, index });
+            damages.push(Damage::Symbol { section, index });
+        }
+        let bytes = (0..stays.len()).filter(|&at| stays[at]);
+        damages.extend(bytes.map(|offset| Damage::Bit { section, offset, bit: 0 }));
+    }
+    damages.retain(|damage| !damage.is_padding() && !damage.is_in_wide_string());
+    damages
+});
+
+/// The sections that get into memory and are not made afresh: the compiler writes the table of calls of `__fentry__` anew for every
+/// object, and notes tell of the object itself.
+fn memory() -> impl Iterator<Item = (usize, &'static Section)> {
+    let counts = |section: &Section| {
+        section.is_allocated() && section.name != "__mcount_loc" && section.kind != elf::SHT_NOTE
+    };
+    ORIGINAL.sections.iter().enumerate().filter(move |(_, section)| counts(section))
+}
+
+/// Whether a livepatch would be built as if nothing had changed, in one direction at least.
+fn is_missed(damaged: &Object) -> bool {
+    let is_equal = |one, two| compare(one, two).as_ref().is_ok_and(Delta::is_empty);
+    is_equal(&ORIGINAL, damaged) || is_equal(damaged, &ORIGINAL)
+}
+
+#[test]
+fn no_place_is_left_out() {
+    let kinds = |name: &str| memory().any(|(_, section)| section.name.starts_with(name));
+    for name in [".text", ".rodata", ".data", ".sched.text", "__bug_table", ".rodata.cst", ".data..percpu"] {
+        assert!(kinds(name), "{name}");
+    }
+    let missed = DAMAGES.iter().filter(|damage| is_missed(&damage.done_to(&ORIGINAL)));
+    let missed: Vec<String> = missed.map(|damage| format!("{damage:?} at {}", damage.place())).collect();
+    assert!(missed.is_empty(), "MISSED:\n{}", missed.join("\n"));
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn no_order_hides_a_difference(
+        at in any::<Index>(),
+        bit in 0..8_u32,
+        more in prop_oneof![-64..0_i64, 1..64_i64],
+        sections in order(ORIGINAL.sections.len()),
+    ) {
+        let damage = match DAMAGES[at.index(DAMAGES.len())] {
+            Damage::Bit { section, offset, .. } => Damage::Bit { section, offset, bit },
+            Damage::Addend { section, index, .. } => Damage::Addend { section, index, more },
+            other => other,
+        };
+        let damaged = rearrange::sections(&damage.done_to(&ORIGINAL), &sections);
+        prop_assert!(!is_missed(&damaged), "MISSED: {damage:?} at {}", damage.place());
+    }
+}
