@@ -45,7 +45,7 @@ pub(crate) enum Part {
     Engine,
 }
 
-/// Measures everything, or a part, and prints one table.
+/// Measures everything, or a part, and prints each part's table as soon as it is measured.
 pub(crate) fn run(part: Option<Part>) -> Result<()> {
     packages::ensure()?;
     if part != Some(Part::Engine) {
@@ -65,20 +65,23 @@ fn of_the_build(part: Option<Part>) -> Result<()> {
     narrate::heading("cold start");
     let folder = tempfile::tempdir_in(kmend.parent().context("a program is in a folder")?)?;
     let cache = Cache::at(folder.path())?;
-    let (kernel, mut rows) = cold::run(&cache, kernels::FIRST)?;
+    let (kernel, rows) = cold::run(&cache, kernels::FIRST)?;
+    let print = |part: &str, rows| {
+        print(&format!("{part}: {} on {} processors", kernel.release, crate::processors()), rows);
+    };
+    print("cold start", rows);
     if wants(Part::Unit) {
         narrate::heading("one unit");
-        rows.extend(one_unit(&cache, &kernel, &kmend)?);
+        print(&format!("one unit, medians of {ROUNDS}"), one_unit(&cache, &kernel, &kmend)?);
     }
     if wants(Part::Differ) {
         narrate::heading("the unit that takes the differ longest");
-        rows.extend(slowest_unit(&cache, &kernel)?);
+        print(&format!("the differ, medians of {ROUNDS}"), slowest_unit(&cache, &kernel)?);
     }
     if wants(Part::Header) {
         narrate::heading("a header that reaches many units");
-        rows.extend(headers::run(&cache, &kernel)?);
+        print("a header", headers::run(&cache, &kernel)?);
     }
-    print(&format!("{} on {} processors, medians of {ROUNDS}", kernel.release, crate::processors()), rows);
     Ok(())
 }
 
