@@ -4,11 +4,13 @@ mod attempt;
 mod index;
 mod kept;
 mod outcome;
+mod recorded;
 mod table;
 
-pub(crate) use attempt::{Workshop, attempt};
+pub(crate) use attempt::{Aim, Workshop, attempt};
 pub(crate) use index::{Fix, read_index, sample};
-pub(crate) use outcome::{Record, recorded};
+pub(crate) use outcome::Record;
+pub(crate) use recorded::Ledger;
 
 use crate::several::several;
 use crate::{kernels, narrate, packages};
@@ -38,11 +40,14 @@ pub(crate) struct Options {
     threads: usize,
     #[command(flatten)]
     earlier: Earlier,
+    /// Build and do not prove: what changes is compared all the same
+    #[arg(long)]
+    build_only: bool,
     /// Print the tables of docs/coverage.md
     #[arg(long)]
     markdown: bool,
-    /// Keep the outcomes as those that later runs are compared with
-    #[arg(long, conflicts_with_all = ["only", "filter"])]
+    /// Keep the outcomes, with the functions that change, as those that later runs are compared with
+    #[arg(long)]
     record: bool,
     /// Only fixes whose file name holds this text
     filter: Option<String>,
@@ -62,7 +67,7 @@ struct Earlier {
     kept: bool,
 }
 
-/// Runs the fixes and prints what became of them. Fails if one failed.
+/// Runs the fixes and prints what became of them. Fails if one failed, or came to something else than is recorded.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     packages::ensure()?;
     let cache = Cache::open()?;
@@ -74,10 +79,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.earlier.fresh {
         kept.forget()?;
     }
+    let aim = if options.build_only { Aim::Module } else { Aim::Proof };
     let records = if options.earlier.kept {
-        fixes.iter().filter_map(|fix| kept.find(fix, &fs::read(fix.path()).ok()?)).collect()
+        fixes.iter().filter_map(|fix| kept.find(fix, &fs::read(fix.path()).ok()?, aim)).collect()
     } else {
-        all(&workshop, &kept, &fixes, options.threads)?
+        all(&workshop, &kept, &fixes, aim, options.threads)?
     };
     let json = kept.publish(&records)?;
     println!();
@@ -86,9 +92,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     } else {
         table::print(&records);
     }
-    report_changes(&records)?;
+    let mut ledger = Ledger::read()?;
+    let differences: Vec<String> = records.iter().filter_map(|record| ledger.difference(record)).collect();
+    for difference in &differences {
+        narrate::say(&format!("DIFFERS {difference}"));
+    }
     if options.record {
-        outcome::record(&records)?;
+        ledger.take(&workshop.kernel, &records);
+        ledger.write()?;
     }
     narrate::say(&format!(
         "{} ({}) are in {}",
@@ -97,7 +108,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         json.display()
     ));
     let failed = records.iter().any(|record| record.outcome.is_failure());
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let differs = !differences.is_empty() && !options.record;
+    Ok(if failed || differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn chosen(options: &Options) -> Result<Vec<Fix>> {
@@ -110,14 +122,14 @@ fn chosen(options: &Options) -> Result<Vec<Fix>> {
 }
 
 /// Does what is not done yet, several at a time, and returns all in the order of the index.
-fn all(workshop: &Workshop, kept: &Kept, fixes: &[Fix], threads: usize) -> Result<Vec<Record>> {
+fn all(workshop: &Workshop, kept: &Kept, fixes: &[Fix], aim: Aim, threads: usize) -> Result<Vec<Record>> {
     let done = AtomicUsize::new(0);
     let records = several(threads, fixes, |_, fix| -> Result<Record> {
         let patch = fs::read(fix.path()).with_context(|| fix.file.clone())?;
-        let record = if let Some(record) = kept.find(fix, &patch) {
+        let record = if let Some(record) = kept.find(fix, &patch, aim) {
             record
         } else {
-            let record = attempt(workshop, fix, &patch);
+            let record = attempt(workshop, fix, &patch, aim);
             kept.keep(fix, &patch, &record)?;
             record
         };
@@ -126,16 +138,4 @@ fn all(workshop: &Workshop, kept: &Kept, fixes: &[Fix], threads: usize) -> Resul
         Ok(record)
     })?;
     records.into_iter().collect()
-}
-
-/// Says which outcomes are not those that were recorded.
-fn report_changes(records: &[Record]) -> Result<()> {
-    let recorded = recorded()?;
-    for record in records {
-        let now = record.outcome.brief();
-        if let Some(before) = recorded.get(&record.file).filter(|before| **before != now) {
-            narrate::say(&format!("{} was {before} and is {now}", record.file));
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! One fix on its way: applied, built, proven.
 
 use super::index::Fix;
-use super::outcome::{Outcome, Record, Refused};
+use super::outcome::{Outcome, Record, Refused, functions};
 use crate::narrate;
 use anyhow::{Context, Result, anyhow};
 use kmend_build::{Built, RefusalReport, Report, Request, target};
@@ -10,6 +10,7 @@ use kmend_kernel::ModuleTree;
 use kmend_refusal::{Code, Kind};
 use kmend_store::{Cache, Kernel};
 use kmend_vm::{Accelerator, Proof, VmError};
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -39,18 +40,28 @@ impl Workshop {
     }
 }
 
+/// How far a fix is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Aim {
+    /// Its module is built.
+    Module,
+    /// Its module is proven in a guest.
+    Proof,
+}
+
 /// Tries a fix. Whatever goes wrong is its outcome.
-pub(crate) fn attempt(workshop: &Workshop, fix: &Fix, patch: &[u8]) -> Record {
+pub(crate) fn attempt(workshop: &Workshop, fix: &Fix, patch: &[u8], aim: Aim) -> Record {
     let mut record = Record {
         file: fix.file.clone(),
         kind: fix.kind.clone(),
         reversed: false,
         outcome: Outcome::DoesNotApply,
+        functions: BTreeSet::new(),
         build: 0.0,
         proof: 0.0,
     };
     // A panic of one fix is its failure, and not the end of the run.
-    let result = catch_unwind(AssertUnwindSafe(|| go(workshop, fix, patch, &mut record)));
+    let result = catch_unwind(AssertUnwindSafe(|| go(workshop, fix, patch, aim, &mut record)));
     record.outcome = match result {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(error)) => Outcome::Failed { error: format!("{error:#}") },
@@ -59,7 +70,7 @@ pub(crate) fn attempt(workshop: &Workshop, fix: &Fix, patch: &[u8]) -> Record {
     record
 }
 
-fn go(workshop: &Workshop, fix: &Fix, patch: &[u8], record: &mut Record) -> Result<Outcome> {
+fn go(workshop: &Workshop, fix: &Fix, patch: &[u8], aim: Aim, record: &mut Record) -> Result<Outcome> {
     let patch = PatchFile { name: fix.file.clone(), bytes: patch.to_vec() };
     let Some(patch) = fitting(workshop, patch, &mut record.reversed)? else {
         return Ok(Outcome::DoesNotApply);
@@ -78,6 +89,10 @@ fn go(workshop: &Workshop, fix: &Fix, patch: &[u8], record: &mut Record) -> Resu
         return Ok(declined(&built));
     }
     let module = built.module.as_deref().context("there is no module and no refusal")?;
+    record.functions = functions(&built.report);
+    if aim == Aim::Module {
+        return Ok(Outcome::Built);
+    }
     let start = Instant::now();
     let outcome = prove(workshop, module, &built.report);
     record.proof = start.elapsed().as_secs_f64();

@@ -1,5 +1,6 @@
 //! What an earlier run has done, so that one that was ended goes on.
 
+use super::attempt::Aim;
 use super::index::Fix;
 use super::outcome::{Outcome, Record};
 use anyhow::{Context, Result};
@@ -50,14 +51,15 @@ impl Kept {
             .with_context(|| self.folder.display().to_string())
     }
 
-    /// What became of a fix. A damaged file is none.
-    pub(super) fn find(&self, fix: &Fix, patch: &[u8]) -> Option<Record> {
+    /// What became of a fix that was taken as far as this or further. A damaged file is none.
+    pub(super) fn find(&self, fix: &Fix, patch: &[u8], aim: Aim) -> Option<Record> {
         let bytes = fs::read(self.folder.join(format!("{}.json", fix.name()))).ok()?;
         let entry: Entry = serde_json::from_slice(&bytes).ok()?;
         let is_same = entry.kernel == self.kernel && entry.patch == hash(patch);
         let is_proven = matches!(entry.record.outcome, Outcome::Proven { .. });
+        let is_far_enough = aim == Aim::Module || entry.record.outcome != Outcome::Built;
         let counts = entry.program == self.program || (self.any_build && is_proven);
-        (is_same && counts).then_some(entry.record)
+        (is_same && is_far_enough && counts).then_some(entry.record)
     }
 
     /// Keeps what became of a fix.

@@ -1,12 +1,9 @@
 //! What became of a fix.
 
-use super::index::folder;
-use anyhow::{Context, Result};
+use kmend_build::{Report, Status};
 use kmend_vm::Presence;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::fmt::Write;
-use std::fs;
+use std::collections::BTreeSet;
 
 /// A fix and what became of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +16,9 @@ pub(crate) struct Record {
     pub(crate) reversed: bool,
     /// What became of it.
     pub(crate) outcome: Outcome,
+    /// The functions that its livepatch holds, by [`functions`]; empty if there is none.
+    #[serde(default)]
+    pub(crate) functions: BTreeSet<String>,
     /// Seconds from the patch to the module.
     pub(crate) build: f64,
     /// Seconds of the proof.
@@ -34,6 +34,8 @@ pub(crate) enum Outcome {
         /// How the modules that it patches were there.
         modules: Presence,
     },
+    /// A module was built, and no proof was asked for.
+    Built,
     /// It changes no code of this kernel, and why that is certain.
     Nothing { why: Vec<String> },
     /// Every function that it changes is `__init` code, which has run and is gone: refused, and nothing is left to mend.
@@ -72,6 +74,7 @@ impl Outcome {
     pub(crate) fn brief(&self) -> String {
         match self {
             Outcome::Proven { .. } => "proven".into(),
+            Outcome::Built => "built".into(),
             Outcome::Nothing { .. } => "nothing".into(),
             Outcome::OnlyInit { refusals } | Outcome::Refused { refusals } => {
                 format!("refused {}", codes(refusals))
@@ -107,23 +110,14 @@ impl Record {
     }
 }
 
-const RECORDED: &str = "outcomes.tsv";
-
-/// What became of each fix, briefly, when it was last recorded.
-pub(crate) fn recorded() -> Result<BTreeMap<String, String>> {
-    let path = folder().join(RECORDED);
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let rows = text.lines().filter_map(|line| line.split_once('\t'));
-    Ok(rows.map(|(file, outcome)| (file.to_owned(), outcome.to_owned())).collect())
-}
-
-/// Writes down what [`recorded`] reads.
-pub(super) fn record(records: &[Record]) -> Result<()> {
-    let path = folder().join(RECORDED);
-    let mut text = String::new();
-    for record in records {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{}\t{}", record.file, record.outcome.brief());
-    }
-    fs::write(&path, text).with_context(|| path.display().to_string())
+/// The functions of a livepatch by their names in the source, each with the object that it is patched in; new ones with a `+`.
+pub(super) fn functions(report: &Report) -> BTreeSet<String> {
+    let of_unit = |unit: &kmend_build::UnitReport| {
+        let name = |function: &kmend_build::FunctionReport| {
+            let mark = if function.status == Status::New { "+" } else { "" };
+            format!("{mark}{}:{}", unit.object, kmend_diff::source_function(&function.name))
+        };
+        unit.functions.iter().map(name).collect::<Vec<_>>()
+    };
+    report.units.iter().flat_map(of_unit).collect()
 }

@@ -23,7 +23,8 @@ struct Row {
 impl Row {
     fn add(&mut self, outcome: &Outcome) {
         self.fixes += 1;
-        *match outcome {
+        let count = match outcome {
+            Outcome::Built => return,
             Outcome::Proven { .. } => &mut self.proven,
             Outcome::Nothing { .. } => &mut self.nothing,
             Outcome::OnlyInit { .. } => &mut self.only_init,
@@ -31,7 +32,8 @@ impl Row {
             Outcome::Stalls { .. } => &mut self.stalls,
             Outcome::DoesNotApply => &mut self.does_not_apply,
             Outcome::Failed { .. } => &mut self.failed,
-        } += 1;
+        };
+        *count += 1;
     }
 
     /// Of the fixes that apply and change code of this kernel that can still run, the part that is built and proven.
@@ -107,7 +109,7 @@ fn lists(records: &[Record]) -> Vec<(&'static str, Vec<[String; 2]>)> {
             Outcome::Stalls { tasks, .. } => (2, tasks.clone()),
             Outcome::Nothing { why } => (3, why.join("; ")),
             Outcome::DoesNotApply => (4, String::new()),
-            Outcome::Proven { .. } => continue,
+            Outcome::Proven { .. } | Outcome::Built => continue,
         };
         lists[list].1.push([record.file.trim_end_matches(".patch").to_owned(), text]);
     }
@@ -169,7 +171,8 @@ mod tests {
     use crate::corpus::outcome::Refused;
 
     fn record(file: &str, kind: &str, outcome: Outcome) -> Record {
-        Record { file: file.into(), kind: kind.into(), reversed: true, outcome, build: 1.0, proof: 2.0 }
+        let (functions, reversed) = (std::collections::BTreeSet::new(), true);
+        Record { file: file.into(), kind: kind.into(), reversed, outcome, functions, build: 1.0, proof: 2.0 }
     }
 
     #[test]
