@@ -134,7 +134,17 @@ fn is_unpaired(unit: &Unit<'_>, id: AtomId) -> bool {
         && unit.treatment_of(id) != Treatment::Registration(Registers::Description)
 }
 
-/// Unknown sections, and tables without a rhythm, that refer to a function that is kept.
+/// Whether a reference means a place in code, and not a function's entry.
+fn is_inside(unit: &Unit<'_>, id: AtomId, offset: i64) -> bool {
+    unit.section_of(id).is_code() && (offset != 0 || unit.atom(id).kind != AtomKind::Function)
+}
+
+/// Unknown sections that lead into a changed function, and tables without a rhythm.
+///
+/// A table that changes is refused already ([`changes`]). One that does not may lead to a changed function's entry, whatever
+/// registers it there: the living pointer leads to the original, which is redirected (`sched_class` in
+/// kernel/sched/sched.h, quirks in include/linux/pci.h). A place further inside is one of the old code's, and only a row of the
+/// table of sections says what that means to the kernel.
 pub(crate) fn refuse_unknown_sections(
     unit: &Unit<'_>,
     irregular: &[IrregularSection],
@@ -150,11 +160,11 @@ pub(crate) fn refuse_unknown_sections(
             continue;
         }
         let hit = atom.references.iter().find_map(|reference| match reference.target {
-            Target::Atom { id, .. } if kept.contains(&id) => Some(id),
+            Target::Atom { id, offset } if kept.contains(&id) && is_inside(unit, id, offset) => Some(id),
             _ => None,
         });
         if let Some(function) = hit.filter(|_| named.insert(atom.section)) {
-            let why = format!("it refers to {}, which is patched", unit.name(function));
+            let why = format!("it refers to a place in {}, which is patched", unit.name(function));
             refusals.push(Refusal::new(Code::UnknownSection, unit.section_of(id).name.clone(), why));
         }
     }

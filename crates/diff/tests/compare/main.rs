@@ -6,6 +6,7 @@ mod changes;
 mod jumps;
 mod names;
 mod start;
+mod tables;
 mod update;
 
 use kmend_diff::{Context, Delta, Fentry, Moment, Reason, Reference};
