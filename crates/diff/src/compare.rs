@@ -144,7 +144,9 @@ impl Comparison<'_> {
         }
         let (x, y) = (self.original.masked_bytes(a), self.patched.masked_bytes(b));
         if x.len() != y.len() {
-            return Some(self.content_reason(a, b));
+            // What has no bytes in the file is zero, as it is where an attribute such as `__read_mostly` moves it to.
+            let is_zero = x.iter().chain(&y).all(|&byte| byte == 0) && (x.is_empty() || y.is_empty());
+            return (!is_zero).then(|| self.content_reason(a, b));
         }
         let prefix = before.origin - before.start;
         x.iter().zip(&y).position(|(one, other)| one != other).map(|at| {

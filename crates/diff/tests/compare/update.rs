@@ -85,3 +85,20 @@ fn a_pointer_to_a_new_function_brings_it_along() {
     assert_eq!(functions(&delta), ["+three"]);
     assert_eq!(updates(Ok(delta)), ["table 1+"]);
 }
+
+#[test]
+fn a_zero_is_the_same_with_and_without_bytes_in_the_file() {
+    let source = |attribute: &str, add: u32| {
+        format!(
+            "static int seen {attribute}; int ext(int); int f(int x) {{ seen++; return ext(x + seen + {add}); }}"
+        )
+    };
+    let often = "__attribute__((section(\".data..read_mostly\")))";
+    for (before, after) in [("", often), (often, "")] {
+        let delta = diff(&source(before, 1), &source(after, 2)).unwrap();
+        assert_eq!((functions(&delta), originals(&delta)), (vec!["f".to_owned()], vec!["seen"]));
+        assert!(delta.updates.is_empty() && delta.update_table.is_none());
+    }
+    let one = format!("{often} = 1");
+    assert_eq!(codes(diff(&source("", 1), &source(&one, 2))), [Code::ChangedData]);
+}
