@@ -157,10 +157,7 @@ impl<'a> Unit<'a> {
 
     /// The section's alignment, unless the atom's place in a shared section shows that it has less.
     pub(crate) fn alignment(&self, id: AtomId) -> u64 {
-        let atom = self.atom(id);
-        let section = self.section_of(id).align.max(1);
-        let by_place = if atom.start == 0 { section } else { 1 << atom.start.trailing_zeros().min(12) };
-        section.min(by_place.max(1))
+        self.section_of(id).alignment_at(self.atom(id).start)
     }
 
     pub(crate) fn atoms_in(&self, section: SectionId) -> &[AtomId] {

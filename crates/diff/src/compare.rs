@@ -9,7 +9,7 @@ use crate::author::Requests;
 use crate::pair::Pairing;
 use crate::references::{Reference, Target};
 use crate::special::Treatment;
-use kmend_object::elf;
+use kmend_object::{Text, elf};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::fmt;
@@ -200,8 +200,7 @@ impl Comparison<'_> {
             (Target::Text { section: s, offset: o }, Target::Text { section: t, offset: p }) => {
                 let before = self.original.object.section(*s).string_at(*o);
                 let after = self.patched.object.section(*t).string_at(*p);
-                let text =
-                    |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned();
+                let text = |text: Option<Text<'_>>| text.map(|text| text.to_string()).unwrap_or_default();
                 (before.is_none() || before != after)
                     .then(|| Reason::Text { before: text(before), after: text(after) })
             }
@@ -324,8 +323,11 @@ impl Unit<'_> {
         match target {
             Target::Atom { id, offset } => with_offset(&self.name(*id), *offset),
             Target::Text { section, offset } => {
-                let text = self.object.section(*section).string_at(*offset).unwrap_or_default();
-                format!("{:?}", String::from_utf8_lossy(text))
+                let section = self.object.section(*section);
+                match section.string_at(*offset) {
+                    Some(text) => format!("{:?}", text.to_string()),
+                    None => with_offset(&section.name, *offset as i64),
+                }
             }
             Target::External { symbol, offset } | Target::Other { symbol, offset } => {
                 with_offset(&self.object.symbol(*symbol).name, *offset)

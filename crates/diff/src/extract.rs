@@ -16,6 +16,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// to the section and an offset, which a merging linker would misread for relative operands.
 const STRING_SECTION: &str = ".rodata.kmend_strings";
 
+/// The largest alignment of a copied string, in bytes: a page, far more than compilers give (gcc/varasm.cc,
+/// `mergeable_string_section`).
+const LARGEST_ALIGNMENT: u64 = 4096;
+
 /// The table of words to exchange, and the section that holds it.
 const UPDATE_TABLE: &str = "kmend_update_table";
 const UPDATE_SECTION: &str = ".rodata.kmend_updates";
@@ -73,7 +77,8 @@ pub(crate) struct Extraction<'a> {
     placed: HashMap<AtomId, Placed>,
     outside: HashMap<Reference, SymbolId>,
     absolutes: HashMap<SymbolId, SymbolId>,
-    texts: HashMap<Vec<u8>, u64>,
+    /// By text and alignment: where the copy begins.
+    texts: HashMap<(Vec<u8>, u64), u64>,
     text_section: Option<(SectionId, SymbolId)>,
 }
 
@@ -254,9 +259,7 @@ impl Extraction<'_> {
                 (target.symbol, offset.wrapping_sub(reference.tail))
             }
             (Route::Text, Target::Text { section, offset }) => {
-                let text =
-                    self.patched.object.section(*section).string_at(*offset).unwrap_or_default().to_vec();
-                let (symbol, at) = self.text(text);
+                let (symbol, at) = self.text(*section, *offset);
                 (symbol, at as i64 - reference.tail)
             }
             (Route::Outside(outside), Target::Atom { offset, .. } | Target::External { offset, .. }) => {
@@ -305,20 +308,29 @@ impl Extraction<'_> {
         data.extend([0; 8]);
     }
 
-    /// A copy of a string, made once.
-    fn text(&mut self, text: Vec<u8>) -> (SymbolId, u64) {
+    /// A copy of a string, aligned as it is there, made once.
+    fn text(&mut self, section: SectionId, offset: u64) -> (SymbolId, u64) {
+        let source = self.patched.object.section(section);
+        // The selection refuses what cannot be read.
+        let text = source.string_at(offset).map_or(&[][..], |text| text.whole);
+        let align = source.alignment_at(offset).min(LARGEST_ALIGNMENT);
         let (section, symbol) = *self.text_section.get_or_insert_with(|| {
             let section = self.object.add_section(Section::allocated(STRING_SECTION, 0, 1, Vec::new()));
             let symbol =
                 Symbol { kind: SymbolKind::Section, place: Place::Section(section), ..Symbol::null() };
             (section, self.object.add_symbol(symbol))
         });
-        if let Some(&at) = self.texts.get(&text) {
+        let key = (text.to_vec(), align);
+        if let Some(&at) = self.texts.get(&key) {
             return (symbol, at);
         }
-        let at = self.object.section(section).size;
-        self.append(section, text.iter().copied().chain([0]).collect());
-        self.texts.insert(text, at);
+        let target = &mut self.object.sections[section.index()];
+        target.align = target.align.max(align);
+        let at = target.size.next_multiple_of(align);
+        target.data.resize(at as usize, 0);
+        target.data.extend(text);
+        target.size = target.data.len() as u64;
+        self.texts.insert(key, at);
         (symbol, at)
     }
 

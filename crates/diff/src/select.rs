@@ -173,6 +173,13 @@ impl Selector<'_> {
                     self.refuse(source, Code::UnsupportedReference, &self.patched.name(source), why);
                 }
             }
+            (Route::Text, Target::Text { section, offset })
+                if self.patched.object.section(*section).string_at(*offset).is_none() =>
+            {
+                let text = self.patched.describe(&reference.target);
+                let why = format!("it refers to a text at {text}, which has no end or is not aligned");
+                self.refuse(source, Code::UnsupportedReference, &self.patched.name(source), why);
+            }
             (Route::Outside(_) | Route::Text | Route::Absolute, _) => {}
         }
     }

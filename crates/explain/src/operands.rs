@@ -67,7 +67,7 @@ impl Side<'_> {
     fn content(&self, section: SectionId, place: u64) -> Option<Operand> {
         let section = self.object.section(section);
         if section.is_strings() {
-            let text = String::from_utf8_lossy(section.string_at(place)?).into_owned();
+            let text = section.string_at(place)?.to_string();
             let shown: String = text.chars().take(LONGEST_TEXT).collect();
             let dots = if shown.len() < text.len() { "…" } else { "" };
             return Some(Operand {

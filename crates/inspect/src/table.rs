@@ -199,8 +199,8 @@ impl<'a> Pointers<'a> {
 
     fn text(&self, place: Place) -> Option<String> {
         let (section, offset) = self.follow(place)?;
-        let bytes = self.object.section(section).string_at(offset)?;
-        let text = str::from_utf8(bytes).ok()?;
+        let text = self.object.section(section).string_at(offset)?;
+        let text = str::from_utf8(text.bytes()).ok()?;
         (!text.is_empty()).then(|| text.to_owned())
     }
 

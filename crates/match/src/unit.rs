@@ -166,12 +166,10 @@ impl<'a> Unit<'a> {
         let section = self.object.section(section);
         let width = usize::try_from(section.entsize).ok().filter(|&width| width > 0)?;
         let start = usize::try_from(offset).ok()?;
-        let rest = section.data.get(start..)?;
-        if !section.is_strings() {
-            return rest.get(..width - start % width);
+        if section.is_strings() {
+            return section.string_at(offset).map(|text| text.whole);
         }
-        let units = rest.chunks_exact(width).position(|unit| unit.iter().all(|&byte| byte == 0))?;
-        rest.get(..(units + 1) * width)
+        section.data.get(start..)?.get(..width - start % width)
     }
 
     /// The section and offset that a reference without the place's own share leads to.

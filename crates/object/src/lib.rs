@@ -14,7 +14,10 @@
 
 pub mod elf;
 mod read;
+mod text;
 mod write;
+
+pub use text::Text;
 
 use kmend_refusal::{Code, Coded};
 use std::fmt;
@@ -328,13 +331,6 @@ impl Section {
     pub fn bytes(&self, offset: u64, length: u64) -> Option<&[u8]> {
         let end = offset.checked_add(length)?;
         self.data.get(usize::try_from(offset).ok()?..usize::try_from(end).ok()?)
-    }
-
-    /// The NUL-terminated string at `offset`, without the NUL; `None` where there is no NUL.
-    pub fn string_at(&self, offset: u64) -> Option<&[u8]> {
-        let rest = self.data.get(usize::try_from(offset).ok()?..)?;
-        let end = rest.iter().position(|&byte| byte == 0)?;
-        Some(&rest[..end])
     }
 }
 

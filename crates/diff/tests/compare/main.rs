@@ -7,6 +7,7 @@ mod jumps;
 mod names;
 mod start;
 mod tables;
+mod texts;
 mod update;
 
 use kmend_diff::{Context, Delta, Fentry, Moment, Reason, Reference};
