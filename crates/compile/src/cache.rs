@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Changes with how the objects are made.
-const FORMAT: &str = "kmend-original-4";
+const FORMAT: &str = "kmend-original-5";
 
 /// The two objects of an original unit.
 #[derive(Debug, Clone)]

@@ -48,6 +48,7 @@ mod makefile;
 mod nearest;
 mod objects;
 mod others;
+mod own_data;
 mod own_sections;
 mod patch;
 mod prepare;

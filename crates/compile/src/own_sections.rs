@@ -1,4 +1,4 @@
-//! A section of its own for every function of a section that the source names.
+//! A section of its own for every function and datum of a section that the source names.
 //!
 //! `-ffunction-sections` leaves functions alone that the source puts into a section: those of `.sched.text`,
 //! `.noinstr.text`, `.init.text` and the like stand behind each other. Then a jump from one to the next may be a
@@ -7,21 +7,30 @@
 //!
 //! What the compiler writes of a function (gcc/varasm.cc, `assemble_start_function`) begins with its alignment and
 //! may switch to other sections and back, and ends with `.size`. Between two functions of one section it writes no
-//! directive. It leaves inline assembly (`#NO_APP`) before it begins.
+//! directive. It leaves inline assembly (`#NO_APP`) before it begins. Data is the business of [`crate::own_data`].
 
 use crate::assembly::section;
+use crate::own_data::Data;
 use std::collections::HashMap;
 
-/// The assembly with a section for every function, also of those that the source puts into one section.
+/// The assembly with a section for every function and datum, also of those that the source puts into one section.
 pub fn with_own_sections(assembly: &[u8]) -> Vec<u8> {
     let lines: Vec<&[u8]> = assembly.split_inclusive(|&byte| byte == b'\n').collect();
     let mut sections =
         Sections { flags: HashMap::new(), current: None, inside: None, in_inline_assembly: false };
+    let mut data = Data::default();
     let mut text = Vec::with_capacity(assembly.len());
     for (index, line) in lines.iter().enumerate() {
         if sections.inside.is_none() && !sections.in_inline_assembly && begins_function(line) {
             let function = lines.get(index..).and_then(function_begun);
             text.extend(sections.enter(function).unwrap_or_default().into_bytes());
+        }
+        if sections.inside.is_none() && !sections.in_inline_assembly {
+            text.extend(data.enter(&lines[index..]).unwrap_or_default().into_bytes());
+        }
+        // What inline assembly switches to, it leaves.
+        if !sections.in_inline_assembly {
+            data.pass(line);
         }
         match sections.pass(line) {
             Some(directive) => text.extend(directive.into_bytes()),

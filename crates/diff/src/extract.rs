@@ -24,6 +24,9 @@ const LARGEST_ALIGNMENT: u64 = 4096;
 const UPDATE_TABLE: &str = "kmend_update_table";
 const UPDATE_SECTION: &str = ".rodata.kmend_updates";
 
+/// The section of per-CPU data.
+const PER_CPU: &str = ".data..percpu";
+
 /// What one unit adds to the module.
 #[derive(Debug, Clone, Default)]
 pub struct Extract {
@@ -184,7 +187,9 @@ impl Extraction<'_> {
         self.placed.insert(id, Placed { section, symbol, start: 0 });
     }
 
-    /// A function of a shared section gets a section named after itself, as -ffunction-sections would have given.
+    /// A function of a shared section gets a section named after itself, as -ffunction-sections would have given. Of per-CPU
+    /// data a module has one section (kernel/module/main.c, `find_pcpusec`): by other names (include/linux/percpu-defs.h:
+    /// `..read_mostly`, `..shared_aligned`) it would be plain memory there.
     fn section_name(&self, id: AtomId) -> String {
         let source = &self.patched.section_of(id).name;
         let shared = self.patched.atoms_in(self.patched.atom(id).section).len() > 1;
@@ -194,6 +199,7 @@ impl Extraction<'_> {
             {
                 format!(".text.{}", symbol.name)
             }
+            _ if source.starts_with(PER_CPU) => PER_CPU.to_owned(),
             _ => source.clone(),
         }
     }

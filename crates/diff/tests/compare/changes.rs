@@ -228,3 +228,39 @@ fn objects_without_function_sections_are_refused() {
     let shared = Object::parse(&fs::read(folder.path().join("unit.o")).unwrap()).unwrap();
     assert_eq!(codes(compare(&shared, &shared)), [Code::NoFunctionSections]);
 }
+
+#[test]
+fn new_data_of_each_processor_lies_where_a_module_has_it() {
+    let per_cpu = |suffix: &str, name: &str| {
+        format!("static __attribute__((section(\".data..percpu{suffix}\"))) int {name} = 1;")
+    };
+    let original = "int ext(int); int f(int x) { return ext(x); }";
+    let names = [("", "a"), ("..read_mostly", "b"), ("..shared_aligned", "c")];
+    let variables: String = names.iter().map(|(suffix, name)| per_cpu(suffix, name)).collect();
+    let patched = format!("{variables} int ext(int); int f(int x) {{ a++; b++; c++; return ext(x); }}");
+    let object = diff(original, &patched).unwrap().extract.object;
+    for name in ["a", "b", "c"] {
+        let symbol = object.symbols.iter().find(|symbol| symbol.name == name).unwrap();
+        assert_eq!(object.section(symbol.section().unwrap()).name, ".data..percpu");
+    }
+}
+
+#[test]
+fn the_end_of_an_array_is_the_arrays_where_sections_are_told_apart() {
+    // What crates/compile makes of data in a section that the source names.
+    let source = |more: &str, number: u32| {
+        format!(
+            "asm(\"{more}.section .data..x,\\\"aw\\\",@progbits,unique,{number}\\n.type array, @object\\n.size array, 8\\n\"
+                 \"array: .quad 1\\n.previous\");
+             int ext(long); int f(int x) {{ long end; asm(\"mov $array + 8, %0\" : \"=r\"(end)); return ext(end + {number}); }}"
+        )
+    };
+    let next = ".section .data..x,\\\"aw\\\",@progbits,unique,7\\n.type next, @object\\n.size next, 8\\nnext: .quad 1\\n.previous\\n";
+    let delta = diff(&source("", 1), &source(next, 8)).unwrap();
+    assert_eq!(originals(&delta), ["array"]);
+    let object = &delta.extract.object;
+    let code = object.section(object.section_named(".text.f").unwrap());
+    let end =
+        code.relocations.iter().find(|relocation| object.symbol(relocation.symbol).name == "array").unwrap();
+    assert_eq!(end.addend, 8);
+}
