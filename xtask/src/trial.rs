@@ -32,6 +32,10 @@ const GUEST_TIMEOUT: Duration = Duration::from_secs(300);
 const UNITS: usize = 12;
 /// The same with `--all`.
 const ALL_UNITS: usize = 200;
+/// Units of each kernel on which one operator is always tried.
+const OPERATED: usize = 6;
+/// Operators for each unit with `--all`.
+const ALL_OPERATORS: usize = 3;
 
 /// What all trials share.
 pub(crate) struct Bench {
@@ -153,6 +157,12 @@ fn of_kernel(
         let subject = Arc::clone(&subject);
         let name = format!("selfcheck/{source}");
         add(name, Box::new(move |_, _| subject.check(&source, selfcheck::SEED).map(drop)));
+    }
+    let (units, operators) = if choice.all { (ALL_UNITS, ALL_OPERATORS) } else { (OPERATED, 1) };
+    for source in selfcheck::pick(&subject, units) {
+        let subject = Arc::clone(&subject);
+        let name = format!("operators/{source}");
+        add(name, Box::new(move |_, _| subject.sample(&source, selfcheck::SEED, operators)));
     }
     Ok(trials)
 }

@@ -77,8 +77,8 @@ impl Subject {
         Ok(seen)
     }
 
-    /// Compiles all units of a source, before and after a patch.
-    fn compile(&self, patch: &PatchFile) -> Result<Vec<Pair>> {
+    /// Compiles all units of a patch, before and after it.
+    pub(super) fn compiled(&self, patch: &PatchFile) -> Result<Result<Vec<CompiledUnit>, Failure>> {
         let scratch = self.cache.scratch()?;
         let patches = std::slice::from_ref(patch);
         let outcome = kmend_compile::patch_and_compile(
@@ -89,14 +89,19 @@ impl Subject {
             &|_| {},
             &|_| Vec::new(),
         );
-        let outcome = outcome.map_err(declined)?;
-        ensure!(!outcome.units.is_empty(), "no unit is compiled");
+        Ok(outcome.map(|outcome| outcome.units))
+    }
+
+    /// Compiles all units of a source, before and after a patch.
+    fn compile(&self, patch: &PatchFile) -> Result<Vec<Pair>> {
+        let units = self.compiled(patch)?.map_err(declined)?;
+        ensure!(!units.is_empty(), "no unit is compiled");
         let pair = |unit: CompiledUnit| {
             let original = Object::parse(&unit.original)?;
             let patched = Object::parse(&unit.patched)?;
             Ok(Pair { unit, original, patched })
         };
-        outcome.units.into_iter().map(pair).collect()
+        units.into_iter().map(pair).collect()
     }
 
     /// Compiles the original as a build in another folder does, with another seed for what the compiler draws by lot.

@@ -12,18 +12,28 @@ pub(super) struct Constant {
 }
 
 impl Constant {
-    /// Another constant, greater by `more`, of the same base and suffix; `None` where there is no room.
+    /// [`another`].
     pub(super) fn changed(&self, more: u64) -> Option<String> {
-        let (digits, suffix) = self.text.split_at(self.text.trim_end_matches(['u', 'U', 'l', 'L']).len());
-        if let Some(digits) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-            let value = u64::from_str_radix(digits, 16).ok()?.checked_add(more)?;
-            return Some(format!("{value:#x}{suffix}"));
-        }
-        // Octal constants are file modes: one more would not be octal.
-        let is_decimal = digits == "0" || !digits.starts_with('0');
-        let value = digits.parse::<u64>().ok().filter(|_| is_decimal)?.checked_add(more)?;
-        Some(format!("{value}{suffix}"))
+        another(&self.text, more)
     }
+}
+
+/// Another constant, greater by `more`, of the same base and suffix; `None` where there is no room.
+pub(super) fn another(text: &str, more: u64) -> Option<String> {
+    let (digits, suffix) = text.split_at(text.trim_end_matches(['u', 'U', 'l', 'L']).len());
+    if let Some(digits) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        let value = u64::from_str_radix(digits, 16).ok()?.checked_add(more)?;
+        return Some(format!("{value:#x}{suffix}"));
+    }
+    // Octal constants are file modes: one more would not be octal.
+    let is_decimal = digits == "0" || !digits.starts_with('0');
+    let value = digits.parse::<u64>().ok().filter(|_| is_decimal)?.checked_add(more)?;
+    Some(format!("{value}{suffix}"))
+}
+
+/// The constants of a line that neither a comment nor a directive goes on into, each with its column.
+pub(super) fn in_line(line: &[u8]) -> Vec<(usize, String)> {
+    State::default().scan(line)
 }
 
 /// Finds them. The kernel's style is trusted (Documentation/process/coding-style.rst, section 3): a function's body is

@@ -5,13 +5,13 @@ use super::random::Random;
 use kmend_compile::{PatchFile, line_starts};
 
 /// One line before which others are put, or which others replace.
-struct Edit {
+pub(super) struct Edit {
     /// The line's index.
-    at: usize,
+    pub(super) at: usize,
     /// What is put there, each with its line end.
-    added: Vec<String>,
+    pub(super) added: Vec<String>,
     /// Whether the line itself goes.
-    replaces: bool,
+    pub(super) replaces: bool,
 }
 
 /// A function with all that the compiler numbers: a static variable, a string, its own name, a branch.
@@ -95,20 +95,20 @@ fn lines(text: &[u8]) -> Vec<&[u8]> {
     text.split_inclusive(|&byte| byte == b'\n').collect()
 }
 
-/// One hunk over the whole file: context needs no thought then.
-fn patch(source: &str, lines: &[&[u8]], edits: &[Edit]) -> PatchFile {
+/// One hunk over the whole file: context needs no thought then. The edits are in the order of their lines.
+pub(super) fn patch(source: &str, lines: &[&[u8]], edits: &[Edit]) -> PatchFile {
     let mut body = Vec::new();
     let mut count = 0;
     let mut edits = edits.iter().peekable();
     for (at, line) in lines.iter().enumerate() {
         let mut sign = b' ';
-        if let Some(edit) = edits.next_if(|edit| edit.at == at) {
+        while let Some(edit) = edits.next_if(|edit| edit.at == at) {
             if edit.replaces {
                 put(&mut body, b'-', line);
+                sign = b'-';
             }
             edit.added.iter().for_each(|added| put(&mut body, b'+', added.as_bytes()));
             count += edit.added.len();
-            sign = if edit.replaces { b'-' } else { b' ' };
         }
         if sign == b' ' {
             put(&mut body, b' ', line);

@@ -1,0 +1,6 @@
+#include <linux/kernel.h>
+
+int other(int x)
+{
+	return x + 3;
+}
