@@ -110,14 +110,18 @@ impl Record {
     }
 }
 
-/// The functions of a livepatch by their names in the source, each with the object that it is patched in; new ones with a `+`.
+/// The functions of a livepatch by their names in the source, each with the object that it is patched in; new ones with a `+`, and
+/// variables whose values are exchanged with a `=`.
 pub(super) fn functions(report: &Report) -> BTreeSet<String> {
     let of_unit = |unit: &kmend_build::UnitReport| {
         let name = |function: &kmend_build::FunctionReport| {
             let mark = if function.status == Status::New { "+" } else { "" };
             format!("{mark}{}:{}", unit.object, kmend_diff::source_function(&function.name))
         };
-        unit.functions.iter().map(name).collect::<Vec<_>>()
+        let update = |update: &kmend_diff::VariableUpdate| {
+            format!("={}:{}", unit.object, kmend_diff::base_name(&update.variable))
+        };
+        unit.functions.iter().map(name).chain(unit.updates.iter().map(update)).collect::<Vec<_>>()
     };
     report.units.iter().flat_map(of_unit).collect()
 }
