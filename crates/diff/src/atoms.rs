@@ -77,6 +77,8 @@ pub(crate) struct Unit<'a> {
     /// By section: its atoms in order of their start.
     pub(crate) by_section: Vec<Vec<AtomId>>,
     pub(crate) treatments: Vec<Treatment>,
+    /// By section: the symbols that cut it, in order of their value.
+    symbols: Vec<Vec<SymbolId>>,
     /// By symbol: the atom it stands in.
     by_symbol: HashMap<SymbolId, AtomId>,
     /// By section: where `__patchable_function_entries` says that a function's padding begins.
@@ -99,6 +101,7 @@ impl<'a> Unit<'a> {
             atoms: Vec::new(),
             by_section: vec![Vec::new(); object.sections.len()],
             treatments,
+            symbols: Vec::new(),
             by_symbol: HashMap::new(),
             prefixes: Vec::new(),
         };
@@ -106,6 +109,7 @@ impl<'a> Unit<'a> {
         let mut raw = references::raw(object);
         unit.prefixes = referred_offsets(object, &raw, |name| name == PADDING_TABLE);
         let irregular = unit.cut(&symbols, &raw);
+        unit.symbols = symbols;
         unit.index_symbols();
         references::decode(&unit, &mut raw);
         unit.resolve(raw);
@@ -162,6 +166,20 @@ impl<'a> Unit<'a> {
 
     pub(crate) fn atoms_in(&self, section: SectionId) -> &[AtomId] {
         &self.by_section[section.index()]
+    }
+
+    /// The names of the symbols that a function or variable begins with.
+    pub(crate) fn named_symbols(&self, id: AtomId) -> Vec<&str> {
+        let atom = self.atom(id);
+        if !matches!(atom.kind, AtomKind::Function | AtomKind::Variable) || atom.symbol.is_none() {
+            return Vec::new();
+        }
+        let symbols = self.symbols_in(atom.section).iter().map(|&id| self.object.symbol(id));
+        symbols.filter(|symbol| symbol.value == atom.origin).map(|symbol| symbol.name.as_str()).collect()
+    }
+
+    pub(crate) fn symbols_in(&self, section: SectionId) -> &[SymbolId] {
+        &self.symbols[section.index()]
     }
 
     pub(crate) fn atom_of_symbol(&self, symbol: SymbolId) -> Option<AtomId> {

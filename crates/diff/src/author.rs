@@ -116,6 +116,11 @@ impl Requests {
             || self.sections.contains(&unit.section_of(id).name)
     }
 
+    /// Whether the author takes all of a section for unchanged.
+    pub(crate) fn ignores_section(&self, name: &str) -> bool {
+        self.sections.contains(name)
+    }
+
     /// Whether the author wants the living value of a variable exchanged, whatever it is.
     pub(crate) fn updates(&self, unit: &Unit<'_>, id: AtomId) -> bool {
         self.updates.contains(&unit.base_name(id))

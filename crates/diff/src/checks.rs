@@ -5,6 +5,7 @@ use crate::author::Requests;
 use crate::compare::{Comparison, Reason};
 use crate::gone::{self, PassedOver};
 use crate::marks::Marks;
+use crate::memory::MemoryChanges;
 use crate::references::Target;
 use crate::special::{Registers, Treatment};
 use crate::update::{self, Update};
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) fn changes(
     comparison: &Comparison<'_>,
     marks: &Marks,
+    memory: &MemoryChanges,
     passed: &mut PassedOver,
 ) -> (Vec<Update>, Vec<Refusal>) {
     let (mut updates, mut refusals) = (Vec::new(), Vec::new());
@@ -25,7 +27,7 @@ pub(crate) fn changes(
         let Some(reason) = comparison.difference(original, patched) else { continue };
         let is_gone_too = passed.alone_use_original(comparison.original, original)
             && passed.alone_use_patched(comparison.patched, patched);
-        if passed.has(patched) || is_gone_too {
+        if passed.has(patched) || is_gone_too || memory.refuses(patched) {
             continue;
         }
         let is_variable = comparison.patched.atom(patched).kind == AtomKind::Variable
@@ -40,7 +42,7 @@ pub(crate) fn changes(
         }
     }
     updates.extend(marks.exit.and_then(|exit| update::exit(comparison, exit)));
-    refusals.extend(refuse_registrations(comparison, passed));
+    refusals.extend(refuse_registrations(comparison, memory, passed));
     (updates, refusals)
 }
 
@@ -76,7 +78,11 @@ fn refuse_fixed(unit: &Unit<'_>, id: AtomId, why: &str) -> Refusal {
 }
 
 /// Compares what no name pairs in registering sections: the compiler numbers many of them.
-fn refuse_registrations(comparison: &Comparison<'_>, passed: &mut PassedOver) -> Vec<Refusal> {
+fn refuse_registrations(
+    comparison: &Comparison<'_>,
+    memory: &MemoryChanges,
+    passed: &mut PassedOver,
+) -> Vec<Refusal> {
     let (mut refusals, mut exports) = (Vec::new(), BTreeSet::new());
     let mut left: BTreeMap<String, Vec<AtomId>> = BTreeMap::new();
     let requests = comparison.requests;
@@ -103,7 +109,7 @@ fn refuse_registrations(comparison: &Comparison<'_>, passed: &mut PassedOver) ->
             None => refusals.push(refuse_fixed(comparison.patched, id, "it is new")),
         }
     }
-    let is_missed = |id: &AtomId| !passed.alone_use_original(comparison.original, *id);
+    let is_missed = |id: &AtomId| !memory.copies(*id) && !passed.alone_use_original(comparison.original, *id);
     for id in left.into_values().flatten().filter(is_missed) {
         if is_export(comparison.original, id) {
             exports.insert(export(comparison.original, id, "the running kernel goes on exporting it"));

@@ -11,7 +11,8 @@ use crate::references::{Reference, Target};
 use crate::special::Treatment;
 use kmend_object::{Text, elf};
 use serde::Serialize;
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::mem::discriminant;
 
@@ -102,16 +103,37 @@ pub(crate) struct Comparison<'a> {
     pub(crate) patched: &'a Unit<'a>,
     pub(crate) pairing: &'a Pairing,
     pub(crate) requests: &'a Requests,
+    /// What was found of each pair, by its atom in the patched unit: several stages ask.
+    verdicts: RefCell<HashMap<AtomId, Option<Reason>>>,
 }
 
 /// Pairs of contents that are being compared; a cycle holds if everything else does.
 type Assumed = HashSet<(AtomId, AtomId)>;
 
-impl Comparison<'_> {
+impl<'a> Comparison<'a> {
+    pub(crate) fn new(
+        original: &'a Unit<'a>,
+        patched: &'a Unit<'a>,
+        pairing: &'a Pairing,
+        requests: &'a Requests,
+    ) -> Self {
+        Self { original, patched, pairing, requests, verdicts: RefCell::default() }
+    }
+
     /// The first reason why the two are not the same, unless the author takes them for that.
     pub(crate) fn difference(&self, original: AtomId, patched: AtomId) -> Option<Reason> {
-        let ignored = self.requests.ignores(self.patched, patched);
-        if ignored { None } else { self.differ(original, patched, &mut Assumed::new()) }
+        if self.requests.ignores(self.patched, patched) {
+            return None;
+        }
+        let is_pair = self.pairing.original(patched) == Some(original);
+        if is_pair && let Some(verdict) = self.verdicts.borrow().get(&patched) {
+            return verdict.clone();
+        }
+        let verdict = self.differ(original, patched, &mut Assumed::new());
+        if is_pair {
+            self.verdicts.borrow_mut().insert(patched, verdict.clone());
+        }
+        verdict
     }
 
     /// Notes on what differs and is ignored at the author's word.
@@ -142,12 +164,11 @@ impl Comparison<'_> {
         if before.size != after.size || before.origin - before.start != after.origin - after.start {
             return Some(Reason::Size { before: before.size, after: after.size });
         }
-        let (x, y) = (self.original.masked_bytes(a), self.patched.masked_bytes(b));
-        if x.len() != y.len() {
-            // What has no bytes in the file is zero, as it is where an attribute such as `__read_mostly` moves it to.
-            let is_zero = x.iter().chain(&y).all(|&byte| byte == 0) && (x.is_empty() || y.is_empty());
-            return (!is_zero).then(|| self.content_reason(a, b));
-        }
+        let (mut x, mut y) = (self.original.masked_bytes(a), self.patched.masked_bytes(b));
+        // What lies in `.bss` is zero. Of the two sizes, which are equal, one is that of real bytes, if any is.
+        let length = x.len().max(y.len());
+        x.resize(length, 0);
+        y.resize(length, 0);
         let prefix = before.origin - before.start;
         x.iter().zip(&y).position(|(one, other)| one != other).map(|at| {
             if self.original.section_of(a).is_code() {
@@ -170,10 +191,7 @@ impl Comparison<'_> {
     fn differ_in_references(&self, a: AtomId, b: AtomId, assumed: &mut Assumed) -> Option<Reason> {
         let (before, after) = (&self.original.atom(a).references, &self.patched.atom(b).references);
         for (x, y) in before.iter().zip(after) {
-            if x.offset != y.offset
-                || elf::width(x.kind) != elf::width(y.kind)
-                || elf::is_relative(x.kind) != elf::is_relative(y.kind)
-            {
+            if x.offset != y.offset || !elf::means_the_same(x.kind, y.kind) {
                 return Some(self.target_reason(x, y));
             }
             if let Some(reason) = self.differ_in_target(x, y, assumed) {

@@ -26,7 +26,7 @@ pub(crate) struct PassedOver {
 impl PassedOver {
     /// Finds the functions. `touched` are those that the author changed, if that is known; else all may be.
     pub(crate) fn of(comparison: &Comparison<'_>, touched: Option<&BTreeSet<String>>) -> Self {
-        let Comparison { original, patched, pairing, requests } = comparison;
+        let Comparison { original, patched, pairing, requests, .. } = comparison;
         let mut passed = PassedOver::default();
         for id in patched.ids().filter(|&id| patched.atom(id).kind == AtomKind::Function) {
             let Some(partner) = pairing.original(id).filter(|&partner| original.is_gone(partner)) else {
@@ -89,7 +89,21 @@ fn alone_use(unit: &Unit<'_>, functions: &HashSet<AtomId>, id: AtomId, depth: us
         && users.all(|user| functions.contains(&user) || alone_use(unit, functions, user, depth - 1))
 }
 
+/// Why code or data that is kept cannot refer to what is freed.
+pub(crate) fn reference_refusal(unit: &Unit<'_>, id: AtomId, user: &str) -> Refusal {
+    let section = &unit.section_of(id).name;
+    let when = if section.starts_with(".exit") { "is never there" } else { "is freed after the start" };
+    let why = format!("{user} refers to it, and it lies in {section}, which {when}");
+    Refusal::new(Code::ChangedInit, unit.source_name(id), why)
+}
+
 impl Unit<'_> {
+    /// Whether what lies there is gone once the kernel or the module has started.
+    pub(crate) fn is_freed(&self, id: AtomId) -> bool {
+        let section = &self.section_of(id).name;
+        section.starts_with(".init.") || (self.built_in && section.starts_with(".exit."))
+    }
+
     /// Whether it is code that is freed after the start, or never runs.
     pub(crate) fn is_gone(&self, id: AtomId) -> bool {
         let section = &self.section_of(id).name;

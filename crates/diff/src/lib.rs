@@ -5,7 +5,7 @@
 //! the pairs, and selects what a livepatch needs:
 //!
 //! ```text
-//! atoms ─ references ─ pair ─ compare ─ checks ─ select ─ extract
+//! atoms ─ references ─ pair ─ compare ─ memory ─ checks ─ select ─ closing ─ extract
 //! ```
 //!
 //! The bias: a change that is missed is a crash on somebody's machine. When it is not certain that two things are
@@ -18,11 +18,13 @@
 mod atoms;
 mod author;
 mod checks;
+mod closing;
 mod compare;
 mod cut;
 mod extract;
 mod gone;
 mod marks;
+mod memory;
 mod names;
 mod pair;
 mod references;
@@ -44,6 +46,7 @@ use extract::Extracted;
 use gone::PassedOver;
 use kmend_object::{Binding, Object, SymbolId};
 use kmend_refusal::{Code, Refusal};
+use memory::MemoryChanges;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use update::Update;
@@ -156,8 +159,7 @@ pub fn changed(original: &Object, patched: &Object) -> Vec<FunctionChange> {
     let (original, patched) = (Unit::of(original, false).0, Unit::of(patched, false).0);
     let pairing = pair::pair(&original, &patched);
     let requests = Requests::of(&patched, &pairing);
-    let comparison =
-        Comparison { original: &original, patched: &patched, pairing: &pairing, requests: &requests };
+    let comparison = Comparison::new(&original, &patched, &pairing, &requests);
     let (marks, _) = marks::mark(&comparison, Fentry::IfUsed, None);
     let change = |(&id, reasons): (&AtomId, &Vec<Reason>)| comparison.change(id, &marks, reasons.clone());
     marks.changed.iter().map(change).collect()
@@ -180,12 +182,13 @@ pub fn compare_in(
     let (patched, irregular) = Unit::of(patched, context.built_in);
     let pairing = pair::pair(&original, &patched);
     let requests = Requests::of(&patched, &pairing);
-    let comparison =
-        Comparison { original: &original, patched: &patched, pairing: &pairing, requests: &requests };
+    let comparison = Comparison::new(&original, &patched, &pairing, &requests);
     let (marks, mut refusals) = marks::mark(&comparison, fentry, context.exit_pointer);
     let mut passed = PassedOver::of(&comparison, context.touched);
-    let (updates, more) = checks::changes(&comparison, &marks, &mut passed);
+    let memory = MemoryChanges::of(&comparison);
+    let (updates, more) = checks::changes(&comparison, &marks, &memory, &mut passed);
     refusals.extend(more);
+    refusals.extend(memory.refusals.iter().cloned());
     refusals.extend(requests.refusals.iter().cloned());
     let called_back = requests.callbacks.iter().map(|&(_, id)| id);
     let is_wanted = |id: &AtomId| {
@@ -202,6 +205,18 @@ pub fn compare_in(
     let selection = select::select(&original, &patched, &pairing, &marks, new);
     refusals.extend(selection.refusals.iter().cloned());
     refusals.extend(checks::refuse_unknown_sections(&patched, &irregular, &requests, &selection.kept));
+    if refusals.is_empty() {
+        let (comparison, marks, memory) = (&comparison, &marks, &memory);
+        let (passed, updates, kept) = (&passed, &updates, &selection.kept);
+        refusals.extend(closing::unexplained(&closing::Findings {
+            comparison,
+            marks,
+            memory,
+            passed,
+            updates,
+            kept,
+        }));
+    }
     if !refusals.is_empty() {
         refusals.sort();
         refusals.dedup();

@@ -8,12 +8,13 @@
 
 use crate::atoms::{AtomId, AtomKind, Unit};
 use crate::extract::Reference as Outside;
+use crate::gone;
 use crate::marks::Marks;
 use crate::names;
 use crate::pair::Pairing;
 use crate::references::{Reference, Target};
 use crate::runtime;
-use crate::special::{self, Treatment};
+use crate::special::{self, Memory, Treatment};
 use kmend_object::{Place, elf};
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeSet, HashSet};
@@ -180,7 +181,22 @@ impl Selector<'_> {
                 let why = format!("it refers to a text at {text}, which has no end or is not aligned");
                 self.refuse(source, Code::UnsupportedReference, &self.patched.name(source), why);
             }
+            (Route::Outside(_), Target::Atom { id, .. }) => self.refuse_freed(source, *id),
             (Route::Outside(_) | Route::Text | Route::Absolute, _) => {}
+        }
+    }
+
+    /// What the running kernel has freed cannot be referred to, whoever refers to it. (Of other units' symbols the linker
+    /// knows where they are.)
+    fn refuse_freed(&mut self, source: AtomId, target: AtomId) {
+        let is_freed = |unit: &Unit<'_>, id: AtomId| unit.is_freed(id);
+        let living = self.pairing.original(target);
+        if is_freed(self.patched, target) || living.is_some_and(|id| is_freed(self.original, id)) {
+            let user = self.patched.name(source);
+            let refusal = gone::reference_refusal(self.patched, target, &user);
+            if self.reported.insert((target, refusal.code.to_string())) {
+                self.selection.refusals.push(refusal);
+            }
         }
     }
 
@@ -215,7 +231,10 @@ impl Selector<'_> {
                 );
                 self.refuse(id, Code::UnsupportedReference, &name, why);
             }
-            AtomKind::Variable if !holds_plain_data(&section.name) => {
+            AtomKind::Variable
+                if !holds_plain_data(&section.name)
+                    || matches!(special::memory_of(section), Memory::Decrypted | Memory::Unsaved) =>
+            {
                 let why = format!("{user} needs it, and it lies in {}", section.name);
                 self.refuse(id, Code::UnknownSection, &name, why);
             }

@@ -5,6 +5,8 @@
 //! things (initcalls, exports, parameters) and stay as they are in the running kernel. What is in neither list
 //! is unknown, and an unknown section that refers to a changed function is refused.
 
+use kmend_object::Section;
+
 /// What kmend does with a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Treatment {
@@ -48,14 +50,44 @@ pub(crate) enum Registers {
     Description,
 }
 
+/// What happens to the memory that a section's data lie in. It belongs to a variable's identity: patched code takes the
+/// living variable for what its own source says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// Anybody may write it at any time.
+    Writable,
+    /// Nobody may write it.
+    ReadOnly,
+    /// Written until the start is over, and read-only from then on.
+    ReadOnlyAfterStart,
+    /// Each processor has a copy of its own, elsewhere.
+    PerCpu,
+    /// Freed when the start is over.
+    Start,
+    /// Freed in what is built in; kept in a module.
+    Exit,
+    /// Shared with the hypervisor of an encrypted guest.
+    Decrypted,
+    /// Not saved when the machine hibernates.
+    Unsaved,
+    /// Part of a list that something goes through by its bounds.
+    Listed,
+}
+
 struct Row {
     /// The section's name; with `*` at its end, the beginning of its name.
     name: &'static str,
     treatment: Treatment,
+    /// What memory it is; `None` where the section's flags say that.
+    memory: Option<Memory>,
 }
 
 const fn row(name: &'static str, treatment: Treatment) -> Row {
-    Row { name, treatment }
+    Row { name, treatment, memory: None }
+}
+
+const fn memory(name: &'static str, treatment: Treatment, memory: Memory) -> Row {
+    Row { name, treatment, memory: Some(memory) }
 }
 
 const fn entries(name: &'static str, relocations: usize) -> Row {
@@ -126,10 +158,10 @@ const TABLE: &[Row] = &[
     row(".con_initcall*", Treatment::Registration(Registers::Start)),
     row(".exitcall*", Treatment::Registration(Registers::Start)),
     row(".init.setup", Treatment::Registration(Registers::Start)),
-    row(".init.data*", Treatment::Registration(Registers::Start)),
-    row(".init.rodata*", Treatment::Registration(Registers::Start)),
-    row(".meminit.*", Treatment::Registration(Registers::Start)),
-    row(".exit.data*", Treatment::Registration(Registers::Start)),
+    memory(".init.data*", Treatment::Registration(Registers::Start), Memory::Start), // include/linux/init.h
+    memory(".init.rodata*", Treatment::Registration(Registers::Start), Memory::Start),
+    memory(".meminit.*", Treatment::Registration(Registers::Start), Memory::Start),
+    memory(".exit.data*", Treatment::Registration(Registers::Start), Memory::Exit),
     row("__tracepoints", Treatment::Plain),         // include/linux/tracepoint.h: the tracepoints themselves
     row("__tracepoints_ptrs", Treatment::Registration(Registers::Description)),
     row("__tracepoints_strings", Treatment::Plain),
@@ -164,9 +196,14 @@ const TABLE: &[Row] = &[
     row(".softirqentry.text*", Treatment::Plain),
     row(".ref.text*", Treatment::Plain),
     row(".meminit.text*", Treatment::Plain),
+    memory(".data..percpu*", Treatment::Plain, Memory::PerCpu), // include/linux/percpu-defs.h
+    memory(".data..ro_after_init*", Treatment::Plain, Memory::ReadOnlyAfterStart), // include/linux/cache.h
+    memory(".data..nosave*", Treatment::Plain, Memory::Unsaved), // include/linux/suspend.h: __nosavedata
+    memory(".data..decrypted*", Treatment::Plain, Memory::Decrypted), // arch/x86/include/asm/mem_encrypt.h
+    memory(".bss..decrypted*", Treatment::Plain, Memory::Decrypted),
     row(".data*", Treatment::Plain),
     row(".ref.data*", Treatment::Plain),
-    row(".ro_after_init*", Treatment::Plain),
+    memory(".ro_after_init*", Treatment::Plain, Memory::ReadOnlyAfterStart),
     row(".bss*", Treatment::Plain),
     row(".rodata*", Treatment::Plain),
     row(".cpuidle*", Treatment::Plain),
@@ -174,11 +211,31 @@ const TABLE: &[Row] = &[
 
 /// What to do with the section of this name.
 pub(crate) fn treatment(name: &str) -> Treatment {
+    row_of(name).map_or(Treatment::Unknown, |row| row.treatment)
+}
+
+/// What memory the data of a section lie in.
+pub(crate) fn memory_of(section: &Section) -> Memory {
+    let row = row_of(&section.name);
+    let by_flags = if section.is_writable() { Memory::Writable } else { Memory::ReadOnly };
+    match row.map(|row| (row.memory, row.treatment)) {
+        Some((Some(memory), _)) => memory,
+        Some((None, Treatment::Registration(_))) | None => Memory::Listed,
+        Some((None, _)) => by_flags,
+    }
+}
+
+/// The row that a section's name fits, which is one for all sections of a kind.
+pub(crate) fn family(name: &str) -> Option<&'static str> {
+    row_of(name).map(|row| row.name)
+}
+
+fn row_of(name: &str) -> Option<&'static Row> {
     let fits = |row: &&Row| match row.name.strip_suffix('*') {
         Some(beginning) => name.starts_with(beginning),
         None => name == row.name,
     };
-    TABLE.iter().find(fits).map_or(Treatment::Unknown, |row| row.treatment)
+    TABLE.iter().find(fits)
 }
 
 /// Where the code for a module's unload lies (include/linux/init.h: `__exit`, which implies notrace).
@@ -192,6 +249,7 @@ pub(crate) fn is_start_code(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kmend_object::elf;
 
     #[test]
     fn the_first_fitting_row_decides() {
@@ -201,5 +259,21 @@ mod tests {
         assert_eq!(treatment(".data..read_mostly"), Treatment::Plain);
         assert_eq!(treatment("___ksymtab_gpl+foo"), Treatment::Registration(Registers::Export));
         assert_eq!(treatment("kmend_unheard_of"), Treatment::Unknown);
+    }
+
+    #[test]
+    fn the_table_knows_the_kinds_of_memory_and_the_flags_tell_the_rest() {
+        let memory = |name: &str, flags| memory_of(&Section::allocated(name, flags, 1, Vec::new()));
+        for (name, flags, expect) in [
+            (".data..percpu..read_mostly", elf::SHF_WRITE, Memory::PerCpu),
+            (".data..ro_after_init", elf::SHF_WRITE, Memory::ReadOnlyAfterStart),
+            (".data..read_mostly", elf::SHF_WRITE, Memory::Writable),
+            (".rodata.table", 0, Memory::ReadOnly),
+            (".init.rodata", 0, Memory::Start),
+            ("___ksymtab+f", 0, Memory::Listed),
+            ("kmend_unheard_of", elf::SHF_WRITE, Memory::Listed),
+        ] {
+            assert_eq!(memory(name, flags), expect, "{name}");
+        }
     }
 }

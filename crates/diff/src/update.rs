@@ -17,7 +17,7 @@ use crate::extract::Reference as Outside;
 use crate::marks::{Exit, Marks};
 use crate::references::{Reference, Target};
 use crate::select::{self, Route};
-use crate::special::{Registers, Treatment};
+use crate::special::{self, Memory, Registers, Treatment};
 use kmend_object::elf;
 use kmend_refusal::{Code, Refusal};
 use std::collections::BTreeMap;
@@ -30,12 +30,12 @@ const OPERATIONS: u64 = 16;
 const SET_AND_GET: [u64; 2] = [8, 16];
 /// The module that a unit is a part of (include/linux/export.h, `THIS_MODULE`).
 const THIS_MODULE: &str = "__this_module";
-/// Each processor has its own copy of these, somewhere else.
-const PER_CPU: &str = ".data..percpu";
 
 /// A variable whose living value is to be exchanged.
 #[derive(Debug)]
 pub(crate) struct Update {
+    /// The variable in the patched unit; `None` for what no unit defines.
+    pub(crate) variable: Option<AtomId>,
     /// What it is in the running kernel.
     pub(crate) place: Outside,
     /// Whether it is read-only: then it may also hold the new value, which a livepatch that was replaced put there.
@@ -86,7 +86,7 @@ pub(crate) fn exit(comparison: &Comparison<'_>, exit: Exit) -> Option<Update> {
         new: Value::Kept(exit.function, 0),
     };
     let place = Outside::External { name: THIS_MODULE.to_owned() };
-    Some(Update { place, constant: false, words: vec![word] })
+    Some(Update { variable: None, place, constant: false, words: vec![word] })
 }
 
 /// Plans the update of a variable that differs from its original and has its size.
@@ -119,7 +119,10 @@ impl Planner<'_> {
         let (unit, other) = (self.comparison.patched, self.comparison.original);
         let section = other.section_of(self.original);
         let is_parameter = is_parameter(other, self.original);
-        if !is_parameter && !select::holds_plain_data(&section.name) || section.name.starts_with(PER_CPU) {
+        let memory = special::memory_of(section);
+        let is_reached = matches!(memory, Memory::Writable | Memory::ReadOnly | Memory::ReadOnlyAfterStart);
+        let is_plain = is_reached && select::holds_plain_data(&section.name);
+        if !(is_parameter || is_plain) {
             return Err(format!("its initial value changes, and it lies in {}", section.name));
         }
         let place = Outside::Original { name: other.name(self.original) };
@@ -131,7 +134,7 @@ impl Planner<'_> {
         if !constant && !self.comparison.requests.updates(unit, self.patched) {
             self.require_function_pointers(&words)?;
         }
-        Ok(Update { place, constant, words })
+        Ok(Update { variable: Some(self.patched), place, constant, words })
     }
 
     /// Whether nothing but a livepatch writes it.

@@ -17,6 +17,7 @@ pub(crate) struct Kernel {
     exports: BTreeMap<String, Exported>,
     symbols: BTreeMap<(String, String), Vec<bool>>,
     needs: Vec<(String, String)>,
+    freed: Vec<String>,
 }
 
 impl Kernel {
@@ -28,6 +29,11 @@ impl Kernel {
     /// Adds one symbol for each flag, which says whether it is global.
     pub(crate) fn symbol(mut self, object: &str, name: &str, globals: &[bool]) -> Self {
         self.symbols.insert((object.into(), name.into()), globals.to_vec());
+        self
+    }
+
+    pub(crate) fn free(mut self, symbol: &str) -> Self {
+        self.freed.push(symbol.into());
         self
     }
 
@@ -44,6 +50,10 @@ impl KernelSymbols for Kernel {
 
     fn needs(&self, module: &str, other: &str) -> bool {
         module == other || self.needs.contains(&(module.into(), other.into()))
+    }
+
+    fn is_freed(&self, location: &Location) -> bool {
+        self.freed.contains(&location.name)
     }
 
     fn candidates(&self, object: &str, symbol: &str) -> Vec<Candidate> {

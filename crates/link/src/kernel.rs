@@ -52,6 +52,22 @@ impl KernelSymbols for TargetKernel<'_> {
         false
     }
 
+    /// Of a module, what is freed has no candidate at all. Of the image, include/asm-generic/sections.h names the bounds, and
+    /// mm/page_alloc.c (`free_initmem_default`) and arch/x86/mm/init.c (`free_initmem`) free what lies between.
+    fn is_freed(&self, location: &Location) -> bool {
+        let symbols = self.image.symbols();
+        let address = |name: &str, position: u32| {
+            let index = usize::try_from(position).ok()?.checked_sub(1)?;
+            symbols.named(name).nth(index).map(|symbol| symbol.address)
+        };
+        let (Some(begin), Some(end)) = (address("__init_begin", 1), address("__init_end", 1)) else {
+            return false;
+        };
+        let there =
+            (location.object == VMLINUX).then(|| address(&location.name, location.position)).flatten();
+        there.is_some_and(|address| (begin..end).contains(&address))
+    }
+
     fn candidates(&self, object: &str, symbol: &str) -> Vec<Candidate> {
         if object == VMLINUX {
             return self.of_image(symbol);

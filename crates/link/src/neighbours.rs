@@ -53,6 +53,8 @@ pub trait KernelSymbols {
     fn exported(&self, symbol: &str) -> Option<Exported>;
     /// Whether `module` is `other` or is never loaded without it.
     fn needs(&self, module: &str, other: &str) -> bool;
+    /// Whether what lies there is freed when the kernel has started.
+    fn is_freed(&self, location: &Location) -> bool;
     /// Every symbol of this name in `object` (`vmlinux` or a module), in kallsyms order.
     fn candidates(&self, object: &str, symbol: &str) -> Vec<Candidate>;
 }

@@ -75,6 +75,10 @@ pub(crate) fn resolve(
     };
     check_limits(&resolution)?;
     let Resolution::Livepatch { target, .. } = &resolution else { return Ok(resolution) };
+    if kernel.is_freed(target) {
+        let why = "it lies in memory that is freed when the kernel has started (between __init_begin and __init_end)";
+        return Err(Unresolved::new(Code::ChangedInit, why));
+    }
     if unit.owner == VMLINUX && target.object != VMLINUX {
         let why = format!("vmlinux cannot refer to a symbol of the module {}", target.object);
         return Err(Unresolved::new(Code::UnsupportedReference, why));

@@ -73,3 +73,10 @@ pub fn is_relative(kind: u32) -> bool {
         R_X86_64_PC32 | R_X86_64_PLT32 | R_X86_64_PC64 | R_X86_64_PC8 | R_X86_64_GOTPCREL | 13 | 41 | 42
     )
 }
+
+/// Whether two types ask the loader for the same. In the kernel no procedure linkage table exists, so that a call by way
+/// of it is a call (arch/x86/kernel/module.c, `__write_relocate_add`); all others differ in what they compute or check.
+pub fn means_the_same(one: u32, other: u32) -> bool {
+    let plain = |kind| if kind == R_X86_64_PLT32 { R_X86_64_PC32 } else { kind };
+    plain(one) == plain(other)
+}

@@ -117,6 +117,8 @@ codes! {
     ChangedExportType = "0417", Refusal, "changed interface of an exported symbol", "keep the declaration and add a function with the new one; if no module can tell the difference, confirm a type with KMEND_ACCEPT_TYPE()";
     ChangedSignature = "0418", Refusal, "changed parameters of a function that other code calls", "keep its declaration and add a function with the new one, which the patched callers call";
     Request = "0421", Refusal, "a request of the patch that cannot be met", "give what the macro of kmend.h asks for, see docs/authoring.md";
+    Unexplained = "0430", Refusal, "a difference that kmend cannot explain", "take what makes it out of the patch; if it is code or data that a livepatch can carry, please report it";
+    ChangedMemory = "0431", Refusal, "a variable changes the kind of its memory", "leave the variable as it is and add another one of the new kind, with a callback that gives it its value";
 
     // 05xx: the linker and the module step.
     ModuleStepFailed = "0501", Error, "the module could not be built", "the build system's own words are in the message";

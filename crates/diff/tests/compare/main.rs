@@ -4,6 +4,7 @@ mod alternatives;
 mod author;
 mod changes;
 mod jumps;
+mod memory;
 mod names;
 mod start;
 mod tables;

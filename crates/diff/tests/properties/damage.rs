@@ -2,8 +2,9 @@
 
 use crate::fixture::ORIGINAL;
 use crate::{compare, config, order, rearrange};
+use iced_x86::{Decoder, Mnemonic};
 use kmend_diff::Delta;
-use kmend_object::{Object, Section, elf};
+use kmend_object::{Binding, Object, Section, SymbolKind, elf};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use std::sync::LazyLock;
@@ -19,6 +20,25 @@ enum Damage {
     Gone { section: usize, index: usize },
     /// That relocation leads to another symbol.
     Symbol { section: usize, index: usize },
+    /// That relocation is of another type.
+    Kind { section: usize, index: usize },
+    /// The section gets or loses this flag.
+    Flag { section: usize, flag: u64 },
+    /// The symbol of this index says something else.
+    Says { symbol: usize, what: Says },
+}
+
+/// What a symbol says beside its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    /// It gives way to another definition, or does no longer.
+    Weak,
+    /// It is code or data.
+    Kind,
+    /// It is a byte shorter.
+    Size,
+    /// There is another name for it.
+    Alias,
 }
 
 impl Damage {
@@ -36,6 +56,17 @@ impl Damage {
                 let other = damaged.add_symbol(kmend_object::Symbol::undefined("another"));
                 damaged.sections[section].relocations[index].symbol = other;
             }
+            Damage::Kind { section, index } => {
+                let kind = &mut damaged.sections[section].relocations[index].kind;
+                *kind = match *kind {
+                    elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => elf::R_X86_64_GOTPCREL,
+                    elf::R_X86_64_32S => elf::R_X86_64_32,
+                    elf::R_X86_64_64 => elf::R_X86_64_PC64,
+                    _ => elf::R_X86_64_32S,
+                };
+            }
+            Damage::Flag { section, flag } => damaged.sections[section].flags ^= flag,
+            Damage::Says { symbol, what } => what.said_by(&mut damaged, symbol),
         }
         damaged
     }
@@ -46,9 +77,12 @@ impl Damage {
             Damage::Bit { section, offset, .. } => (section, offset as u64),
             Damage::Addend { section, index, .. }
             | Damage::Gone { section, index }
+            | Damage::Kind { section, index }
             | Damage::Symbol { section, index } => {
                 (section, ORIGINAL.sections[section].relocations[index].offset)
             }
+            Damage::Flag { section, .. } => (section, 0),
+            Damage::Says { symbol, .. } => return ORIGINAL.symbols[symbol].name.clone(),
         };
         format!("{}+{offset:#x}", ORIGINAL.sections[section].name)
     }
@@ -59,14 +93,41 @@ impl Damage {
         ORIGINAL.sections[section].is_strings() && ORIGINAL.sections[section].entsize > 1
     }
 
-    /// The padding between functions of a shared section, which only says where the next begins.
+    /// Only which instructions that do nothing stand between two functions.
     fn is_padding(self) -> bool {
         let Damage::Bit { section, offset, .. } = self else { return false };
-        let covers = |symbol: &kmend_object::Symbol| {
-            symbol.section().is_some_and(|id| id.index() == section)
-                && (symbol.value..symbol.value + symbol.size).contains(&(offset as u64))
+        let symbols = ORIGINAL.symbols.iter();
+        let symbols: Vec<_> =
+            symbols.filter(|symbol| symbol.section().is_some_and(|id| id.index() == section)).collect();
+        let ends =
+            symbols.iter().map(|symbol| (symbol.value + symbol.size) as usize).filter(|&end| end <= offset);
+        let starts = symbols.iter().map(|symbol| symbol.value as usize).filter(|&start| start > offset);
+        let is_inside = |symbol: &&kmend_object::Symbol| {
+            (symbol.value..symbol.value + symbol.size).contains(&(offset as u64))
         };
-        ORIGINAL.sections[section].is_code() && !ORIGINAL.symbols.iter().any(covers)
+        let code = &self.done_to(&ORIGINAL).sections[section];
+        if !code.is_code() || symbols.iter().copied().any(|symbol| is_inside(&symbol)) {
+            return false;
+        }
+        let gap = &code.data[ends.max().unwrap_or(0)..starts.min().unwrap_or(code.data.len())];
+        Decoder::new(64, gap, 0).iter().all(|instruction| instruction.mnemonic() == Mnemonic::Nop)
+    }
+}
+
+impl Says {
+    fn said_by(self, object: &mut Object, index: usize) {
+        let symbol = &mut object.symbols[index];
+        match self {
+            Says::Weak if symbol.binding == Binding::Weak => symbol.binding = Binding::Global,
+            Says::Weak => symbol.binding = Binding::Weak,
+            Says::Kind if symbol.kind == SymbolKind::Object => symbol.kind = SymbolKind::Function,
+            Says::Kind => symbol.kind = SymbolKind::Object,
+            Says::Size => symbol.size -= 1,
+            Says::Alias => {
+                let alias = kmend_object::Symbol { name: "another_name".into(), ..symbol.clone() };
+                object.add_symbol(kmend_object::Symbol { binding: Binding::Global, ..alias });
+            }
+        }
     }
 }
 
@@ -81,9 +142,24 @@ static DAMAGES: LazyLock<Vec<Damage>> = LazyLock::new(|| {
             damages.push(Damage::Addend { section, index, more: 1 });
             damages.push(Damage::Gone { section, index });
             damages.push(Damage::Symbol { section, index });
+            damages.push(Damage::Kind { section, index });
+        }
+        let flag = if content.is_code() { elf::SHF_EXECINSTR } else { elf::SHF_WRITE };
+        if content.size > 0 && !content.is_strings() && content.flags & elf::SHF_MERGE == 0 {
+            damages.push(Damage::Flag { section, flag });
         }
         let bytes = (0..stays.len()).filter(|&at| stays[at]);
         damages.extend(bytes.map(|offset| Damage::Bit { section, offset, bit: 0 }));
+    }
+    let sections: Vec<usize> = memory().map(|(section, _)| section).collect();
+    for (index, symbol) in ORIGINAL.symbols.iter().enumerate() {
+        let is_there = symbol.section().is_some_and(|id| sections.contains(&id.index()));
+        if is_there && matches!(symbol.kind, SymbolKind::Function | SymbolKind::Object) && symbol.size > 0 {
+            let all = [Says::Weak, Says::Kind, Says::Size, Says::Alias];
+            // A cold part has no identity but its code; what its symbol says is for traces.
+            let all = if symbol.name.contains(".cold") { &all[..1] } else { &all[..] };
+            damages.extend(all.iter().map(|&what| Damage::Says { symbol: index, what }));
+        }
     }
     damages.retain(|damage| !damage.is_padding() && !damage.is_in_wide_string());
     damages
@@ -130,6 +206,7 @@ proptest! {
             Damage::Addend { section, index, .. } => Damage::Addend { section, index, more },
             other => other,
         };
+        prop_assume!(!damage.is_padding());
         let damaged = rearrange::sections(&damage.done_to(&ORIGINAL), &sections);
         prop_assert!(!is_missed(&damaged), "MISSED: {damage:?} at {}", damage.place());
     }

@@ -128,3 +128,12 @@ fn a_trampoline_has_a_key() {
     assert_eq!(static_call_key(&of_unit("__SCT__foo")), Some(of_unit("__SCK__foo")));
     assert_eq!(static_call_key(&external("foo")), None);
 }
+
+#[test]
+fn what_is_freed_after_the_start_is_refused() {
+    let kernel = kernel().free("unique").free("one_global");
+    check(VMLINUX, external("one_global"), Matched::default(), &kernel, "KM0402");
+    let matched = || Matched::default().at("unique", location(VMLINUX, "unique", 1, 1));
+    check(VMLINUX, of_unit("unique"), matched(), &kernel, "KM0402");
+    check("mod_a", external("unique"), Matched::default(), &kernel, "KM0402");
+}
