@@ -17,6 +17,8 @@ pub(super) struct Listing {
     contents: BTreeMap<String, Vec<u8>>,
     /// By section: offset and what is there.
     relocations: BTreeMap<String, Vec<(u64, String)>>,
+    /// Names of several sections: what lies where in them, objdump does not tell.
+    doubled: BTreeSet<String>,
     /// By name: the instructions.
     functions: BTreeMap<String, Vec<String>>,
 }
@@ -29,6 +31,9 @@ struct Symbol {
     size: u64,
     is_data: bool,
 }
+
+/// Before the name of a section of which there are several.
+const UNCLEAR: &str = "one of several ";
 
 /// A variable: where it lies, and what it holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,6 +75,10 @@ impl Memory {
 pub(super) struct Opinion {
     /// By the function's name in the source, cold part and clones together.
     pub(super) functions: BTreeMap<String, Verdict>,
+    /// Of the functions that differ: the first instruction that does, before and after.
+    pub(super) firsts: BTreeMap<String, String>,
+    /// Variables of the original that nobody writes to.
+    pub(super) constants: BTreeSet<String>,
     /// Variables that differ in their kind of memory, size or initial value, with how.
     pub(super) variables: BTreeMap<String, &'static str>,
     /// The original's variables by size in bytes.
@@ -88,6 +97,7 @@ impl Listing {
         let code = Command::new("objdump").args(["-d", "-r", "-w", "-z", "--no-show-raw-insn"]).arg(&path);
         let mut listing = Listing::default();
         listing.read_tables(&tables.text());
+        listing.find_overlaps();
         listing.read_code(&code.run()?.text());
         Ok(listing)
     }
@@ -98,7 +108,11 @@ impl Listing {
             if let Some(section) = line.strip_prefix("RELOCATION RECORDS FOR [") {
                 (relocations, contents) = (Some(section.trim_end_matches("]:").to_owned()), None);
             } else if let Some(section) = line.strip_prefix("Contents of section ") {
-                (relocations, contents) = (None, Some(section.trim_end_matches(':').to_owned()));
+                let section = section.trim_end_matches(':').to_owned();
+                if self.contents.contains_key(&section) {
+                    self.doubled.insert(section.clone());
+                }
+                (relocations, contents) = (None, Some(section));
             } else if let Some(section) = &contents {
                 self.contents.entry(section.clone()).or_default().extend(dumped(line));
             } else if let Some(section) = &relocations {
@@ -110,6 +124,24 @@ impl Listing {
                 }
             } else {
                 self.symbols.extend(symbol(line));
+            }
+        }
+    }
+
+    /// Variables that seem to lie in each other lie in sections of one name.
+    fn find_overlaps(&mut self) {
+        let mut ends: BTreeMap<&str, Vec<(u64, u64)>> = BTreeMap::new();
+        for symbol in self.symbols.iter().filter(|symbol| symbol.is_data && symbol.size > 0) {
+            ends.entry(&symbol.section)
+                .or_default()
+                .push((symbol.value, symbol.value.saturating_add(symbol.size)));
+        }
+        for (section, mut places) in ends {
+            places.sort_unstable();
+            // Aliases stand at the same place.
+            places.dedup();
+            if places.windows(2).any(|pair| pair[1].0 < pair[0].1) {
+                self.doubled.insert(section.to_owned());
             }
         }
     }
@@ -180,6 +212,9 @@ impl Listing {
             symbol.map(|symbol| (symbol.section.as_str(), symbol.value))
         };
         if let Some((section, value)) = place {
+            if self.doubled.contains(section) {
+                return format!("{UNCLEAR}{section}");
+            }
             let at = value.wrapping_add_signed(offset);
             if let Some(text) = self.constant(section, at) {
                 return text;
@@ -247,11 +282,12 @@ impl Listing {
 
     fn variable(&self, symbol: &Symbol) -> Variable {
         let range = symbol.value..symbol.value.saturating_add(symbol.size);
-        let bytes = self.contents.get(&symbol.section);
+        let is_clear = !self.doubled.contains(&symbol.section);
+        let bytes = self.contents.get(&symbol.section).filter(|_| is_clear);
         let bytes = bytes.and_then(|bytes| bytes.get(range.start as usize..range.end as usize));
         let places = self.relocations.get(&symbol.section).into_iter().flatten();
         let leads_to = places
-            .filter(|(offset, _)| range.contains(offset))
+            .filter(|(offset, _)| is_clear && range.contains(offset))
             .map(|(offset, target)| (offset - range.start, self.target(target, false)));
         Variable {
             memory: Memory::of(&symbol.section),
@@ -282,7 +318,10 @@ impl Listing {
             let Some(two) = after.get(name) else { continue };
             let verdict = match (one, two) {
                 (Some(one), Some(two)) if one == two => self.same(one),
-                (Some(_), Some(_)) => Verdict::Differs,
+                (Some(one), Some(two)) => {
+                    opinion.firsts.insert(name.clone(), first_difference(one, two));
+                    Verdict::Differs
+                }
                 _ => Verdict::Unknown,
             };
             opinion.functions.insert(name.clone(), verdict);
@@ -302,6 +341,8 @@ impl Listing {
             opinion.variables.insert(name.clone(), how);
         }
         opinion.sizes = mine.iter().map(|(name, variable)| (name.clone(), variable.size)).collect();
+        let constants = mine.iter().filter(|(_, variable)| variable.memory == Memory::ReadOnly);
+        opinion.constants = constants.map(|(name, _)| name.clone()).collect();
         let names = |listing: &Listing| listing.defined();
         opinion.differs = before != after || mine != theirs || names(self) != names(other);
         opinion
@@ -310,6 +351,9 @@ impl Listing {
     /// Whether a function whose text is the same is certainly the same: it leads to nothing whose name without numbers is that of
     /// several.
     fn same(&self, text: &str) -> Verdict {
+        if text.contains(UNCLEAR) {
+            return Verdict::Unknown;
+        }
         let numbered = |symbol: &&Symbol| base(&symbol.name) != symbol.name;
         let mut counts: BTreeMap<String, usize> = BTreeMap::new();
         for symbol in self.symbols.iter().filter(numbered) {
@@ -317,6 +361,17 @@ impl Listing {
         }
         let is_unsure = counts.iter().any(|(name, count)| *count > 1 && text.contains(name.as_str()));
         if is_unsure { Verdict::Unknown } else { Verdict::Same }
+    }
+}
+
+fn first_difference(one: &str, two: &str) -> String {
+    let (mut before, mut after) = (one.lines(), two.lines());
+    loop {
+        match (before.next(), after.next()) {
+            (None, None) => return String::new(),
+            (one, two) if one == two => {}
+            (one, two) => return format!("`{}`, `{}`", one.unwrap_or("the end"), two.unwrap_or("the end")),
+        }
     }
 }
 
@@ -434,6 +489,20 @@ mod tests {
             differs("static int total", attribute),
             (String::new(), variable("total", "the kind of its memory"), true)
         );
+    }
+
+    #[test]
+    fn sections_of_one_name_are_not_told_apart() {
+        let source = |first: &str| {
+            format!(
+                "asm(\".section .data..mostly,\\\"aw\\\",@progbits,unique,1\\n.type a,@object\\n.size a,4\\na: .long {first}\\n\"
+                     \".section .data..mostly,\\\"aw\\\",@progbits,unique,2\\n.type b,@object\\n.size b,4\\nb: .long 2\\n.text\");
+                 extern int b; int f(void) {{ return b; }}"
+            )
+        };
+        let opinion = compiled(&source("1")).compare(&compiled(&source("3")));
+        assert_eq!(opinion.functions["f"], Verdict::Unknown);
+        assert!(opinion.variables.is_empty());
     }
 
     #[test]

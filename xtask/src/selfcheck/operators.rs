@@ -67,6 +67,8 @@ pub(super) struct Claims {
     pub(super) lives: Vec<String>,
     /// Functions that are not redirected: what runs of them is gone.
     pub(super) gone: Vec<String>,
+    /// The old name of a variable: if nobody writes to it, another one of the same value does as well.
+    pub(super) renamed: Option<String>,
     /// The variable of the kernel to whose end new code must lead.
     pub(super) ends: Option<String>,
 }
@@ -158,7 +160,7 @@ pub(super) const TABLE: &[Operator] = &[
     open("init-added", Expected::Refused, attributes::init_added),
     row("noinstr", Expected::Changed, attributes::noinstr),
     row("attribute-only", Expected::Nothing, attributes::maybe_unused),
-    open("static-local-added", Expected::Changed, names::static_local_added),
+    row("static-local-added", Expected::Changed, names::static_local_added),
     row("statics-swapped", Expected::Nothing, names::statics_swapped),
     open("static-locals-swapped", Expected::Nothing, names::static_locals_swapped),
     open("static-renamed", Expected::Refused, names::static_renamed),
@@ -172,7 +174,7 @@ pub(super) const TABLE: &[Operator] = &[
     row("export-to-gpl", Expected::Nothing, tables::export_to_gpl),
     row("export-dropped", Expected::Nothing, tables::export_dropped),
     open("btf-entry-dropped", Expected::Refused, tables::btf_entry_dropped),
-    open("once-exchanged", Expected::Changed, tables::once_exchanged),
+    row("once-exchanged", Expected::Changed, tables::once_exchanged),
     open("end-of-array", Expected::Changed, code::end_of_array),
     row("noreturn-call", Expected::Changed, code::noreturn_call),
     row("inline-dropped", Expected::Changed, code::inline_dropped),

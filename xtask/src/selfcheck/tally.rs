@@ -49,6 +49,9 @@ impl Tally {
         ];
         let mut table = narrate::table(&columns);
         for operator in TABLE {
+            if !self.trials.iter().any(|(trial, _)| trial.operator == operator.name) {
+                continue;
+            }
             let of = || self.trials.iter().filter(|(trial, _)| trial.operator == operator.name);
             let count = |is: &dyn Fn(&Outcome) -> bool| {
                 of().filter(|(trial, _)| is(&trial.outcome)).count().to_string()

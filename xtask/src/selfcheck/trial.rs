@@ -280,7 +280,8 @@ fn missed(
     report: &Report,
     module: Option<&Module>,
 ) -> Option<String> {
-    if expected == Expected::Refused {
+    let is_constant = |name: &String| opinions.iter().any(|opinion| opinion.constants.contains(name));
+    if expected == Expected::Refused && !claims.renamed.as_ref().is_some_and(is_constant) {
         return Some(format!(
             "it must be refused, and {}",
             if module.is_some() { "is built" } else { "nothing changes" }
@@ -291,7 +292,8 @@ fn missed(
         let differs = opinion.functions.iter().filter(|(_, verdict)| **verdict == Verdict::Differs);
         for (name, _) in differs.filter(|(name, _)| !changed.contains(*name) && !new.contains(*name)) {
             if !claims.gone.contains(name) && !claims.lives.contains(name) {
-                return Some(format!("{name} differs, and is not among the changed: {changed:?}"));
+                let first = opinion.firsts.get(name).map_or("", String::as_str);
+                return Some(format!("{name} differs ({first}), and is not among the changed: {changed:?}"));
             }
         }
         let is_told = |name: &str| {

@@ -70,7 +70,8 @@ pub(super) fn static_renamed(place: &Place<'_>, random: &mut Random) -> Option<C
     };
     let variable = one_of(&source.variables, random, fits)?;
     let new = format!("kmend_{}", variable.name);
-    let mut change = Change::new(format!("{} becomes {new}", variable.name)).lives(&new);
+    let mut change = Change::new(format!("{} becomes {new}", variable.name));
+    change.claims.renamed = Some(variable.name.clone());
     for (at, line) in source.lines.iter().enumerate().filter(|(_, line)| has_word(line, &variable.name)) {
         change = change.replace(at, &with_word(line, &variable.name, &new));
     }
