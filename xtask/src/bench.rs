@@ -14,7 +14,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use kmend_build::target;
 use kmend_build::{Built, Request, Stage};
-use kmend_compile::Database;
+use kmend_compile::{Database, PatchFile};
 use kmend_store::{Cache, Kernel};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -131,7 +131,7 @@ fn stages(cache: &Cache, kernel: &Kernel) -> Result<Vec<Row>> {
     let patch = fs::read(crate::root().join(PATCH))?;
     let mut builds = Vec::new();
     for _ in 0..ROUNDS {
-        builds.push(build(cache, kernel, ("meminfo.patch".into(), patch.clone()))?);
+        builds.push(build(cache, kernel, PatchFile::new("meminfo.patch", patch.clone()))?);
     }
     let stages: Vec<Stage> =
         builds.first().map(|built| built.times.iter().map(|time| time.0).collect()).unwrap_or_default();
@@ -184,12 +184,12 @@ fn richest_sources(database: &Database, kernel: &Kernel, count: usize) -> Vec<St
     counts.into_iter().take(count).map(|(_, source)| source.to_owned()).collect()
 }
 
-fn null_patch(kernel: &Kernel, source: &str) -> Result<(String, Vec<u8>)> {
+fn null_patch(kernel: &Kernel, source: &str) -> Result<PatchFile> {
     let text = fs::read(kernel.source.join(source))?;
-    Ok(("null.patch".into(), lines_at_the_top(source, &text).bytes))
+    Ok(PatchFile { name: "null.patch".into(), ..lines_at_the_top(source, &text) })
 }
 
-fn build(cache: &Cache, kernel: &Kernel, patch: (String, Vec<u8>)) -> Result<Built> {
+fn build(cache: &Cache, kernel: &Kernel, patch: PatchFile) -> Result<Built> {
     let output = tempfile::tempdir()?;
     let request = Request {
         cache,

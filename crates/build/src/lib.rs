@@ -29,6 +29,7 @@ pub use report::{
     Report, SCHEMA, Status, SymbolReport, UnitReport,
 };
 
+use kmend_compile::PatchFile;
 use kmend_explain::Explanation;
 use kmend_sign::Signer;
 use kmend_store::{Cache, Kernel};
@@ -41,8 +42,8 @@ pub struct Request<'a> {
     pub cache: &'a Cache,
     /// The kernel to build for.
     pub kernel: &'a Kernel,
-    /// The patches, in the order to apply them: name and bytes.
-    pub patches: Vec<(String, Vec<u8>)>,
+    /// The patches, in the order to apply them.
+    pub patches: Vec<PatchFile>,
     /// The livepatch's name; the first patch's if `None`.
     pub name: Option<String>,
     /// Whether the module replaces all livepatches that are loaded before it.

@@ -8,10 +8,10 @@ use std::path::Path;
 /// The report of a build that has yet to begin.
 pub(crate) fn empty_report(request: &Request<'_>) -> Report {
     let kernel = request.kernel;
-    let patches = request.patches.iter().map(|(name, bytes)| PatchReport {
-        name: name.clone(),
-        blake3: blake3::hash(bytes).to_hex().to_string(),
-        subject: subject(bytes),
+    let patches = request.patches.iter().map(|patch| PatchReport {
+        name: patch.name.clone(),
+        blake3: blake3::hash(&patch.bytes).to_hex().to_string(),
+        subject: subject(&patch.bytes),
     });
     Report {
         schema: SCHEMA,
@@ -41,7 +41,7 @@ fn name(request: &Request<'_>) -> String {
     if let Some(name) = &request.name {
         return name.clone();
     }
-    let first = request.patches.first().map_or("patch", |(name, _)| name.as_str());
+    let first = request.patches.first().map_or("patch", |patch| patch.name.as_str());
     let stem = Path::new(first).file_stem().map_or_else(|| first.into(), |stem| stem.to_string_lossy());
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let plain = stem.chars().map(|c| if is_plain(c) { c } else { '-' });

@@ -13,7 +13,7 @@ use crate::report::{
 use crate::types;
 use crate::units::{self, Proof, ProvenUnit};
 use crate::{Built, Event, Request, Stage};
-use kmend_compile::{Failure, Outcome, PatchFile, Prepared, Target};
+use kmend_compile::{Failure, Outcome, Prepared, Target};
 use kmend_diff::Fentry;
 use kmend_explain::Explanation;
 use kmend_kernel::{Image, KernelError};
@@ -107,20 +107,15 @@ impl<'a> Pipeline<'a> {
         prepared: &Prepared,
         scratch: &Path,
     ) -> Result<(Outcome, Result<Facts, KernelError>), Stop> {
-        let patches: Vec<PatchFile> = self
-            .request
-            .patches
-            .iter()
-            .map(|(name, bytes)| PatchFile { name: name.clone(), bytes: bytes.clone() })
-            .collect();
         let kernel = self.request.kernel;
+        let patches = &self.request.patches;
         let (outcome, facts) = self.timed(Stage::Compile, |say| {
             thread::scope(|scope| {
                 let facts = scope.spawn(|| Facts::read(&kernel.image, &kernel.modules, &kernel.symvers));
                 let outcome = kmend_compile::patch_and_compile(
                     target,
                     prepared,
-                    &patches,
+                    patches,
                     scratch,
                     say,
                     &types::first_look,
@@ -286,7 +281,9 @@ impl<'a> Pipeline<'a> {
     /// Reads the module back for its manifest, and signs both.
     fn vouch(&self, module: &[u8]) -> Result<Made, BuildError> {
         let kernel = self.request.kernel;
-        let patches = &self.request.patches;
+        let patches = self.request.patches.iter();
+        let patches: Vec<_> = patches.map(|patch| (patch.name.clone(), patch.bytes.clone())).collect();
+        let patches = &patches;
         let sources = Sources { version: &kernel.version, compiler: &kernel.compiler_text, patches };
         let manifest = Manifest::of_module(module, &sources)?;
         let Some(signer) = self.request.signer else {

@@ -3,16 +3,10 @@
 /// The longest subject that is kept, in characters: sysfs shows all of a module's in one page.
 const LONGEST: usize = 200;
 
-/// The subject of a patch that is a mail, as `git format-patch` writes it, without `[PATCH ...]`; `None` if it is none. A
-/// subject goes on in the lines that begin with white space (RFC 5322, 2.2.3).
+/// The subject of a patch that is a mail, as `git format-patch` writes it, without `[PATCH ...]`; `None` if it is none.
 pub(crate) fn subject(patch: &[u8]) -> Option<String> {
-    let text = String::from_utf8_lossy(patch);
-    // The headers end at the first empty line.
-    let mut lines = text.lines().take_while(|line| !line.is_empty());
-    let first = lines.find_map(|line| line.strip_prefix("Subject:"))?;
-    let more = lines.take_while(|line| line.starts_with([' ', '\t']));
-    let words = std::iter::once(first).chain(more).flat_map(str::split_whitespace);
-    let joined = words.collect::<Vec<_>>().join(" ");
+    let joined = kmend_compile::subject(patch)?;
+    let joined = joined.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut rest = joined.as_str();
     while let Some((_, after)) = rest.strip_prefix('[').and_then(|tag| tag.split_once(']')) {
         rest = after.trim_start();
@@ -30,7 +24,7 @@ mod tests {
         let mail = b"From 12 Mon Sep 17 00:00:00 2001\nFrom: A <a@b>\nSubject: [PATCH 6.1 1/2] net: do not\n forget the lock\n\nSubject: x\n";
         assert_eq!(subject(mail).as_deref(), Some("net: do not forget the lock"));
         assert_eq!(subject(b"A word\n\nSubject: x\n--- a/x\n"), None);
-        assert_eq!(subject(b"Subject: [PATCH\n"), Some("[PATCH".into()));
+        assert_eq!(subject(b"Subject: [PATCH\n\n"), Some("[PATCH".into()));
         assert_eq!(subject(b""), None);
     }
 }

@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     eprintln!("objtool: {:?}", prepared.database.objtool);
     let mut patches = Vec::new();
     for path in arguments {
-        patches.push(PatchFile { bytes: std::fs::read(&path)?, name: path });
+        patches.push(PatchFile::new(path.clone(), std::fs::read(&path)?));
     }
     let start = Instant::now();
     let outcome =

@@ -55,7 +55,7 @@ fn chosen(prepared: &Prepared, count: usize) -> Vec<Unit> {
 
 fn check(target: &Target, prepared: &Prepared, unit: &Unit, scratch: &Path) -> Fallible<Vec<String>> {
     let source = std::fs::read(prepared.tree.join(&unit.source))?;
-    let patches = [PatchFile { name: "null.patch".into(), bytes: null_patch(&unit.source, &source) }];
+    let patches = [PatchFile::new("null.patch", null_patch(&unit.source, &source))];
     let outcome = match patch_and_compile(target, prepared, &patches, scratch, &|_| (), &|_| Vec::new()) {
         Ok(outcome) => outcome,
         // A unit of the vdso or of the EFI stub: its kind is refused.

@@ -1,6 +1,7 @@
 //! What a patch to a file means for a running kernel, by the file's path.
 
 use crate::adopt::is_makefile;
+use crate::kconfig::is_kconfig;
 use kmend_refusal::{Code, Refusal};
 use std::path::Path;
 
@@ -15,6 +16,8 @@ pub enum Kind {
     Header,
     /// A list of the objects that the kernel is built from.
     Makefile,
+    /// A list of the options of a configuration.
+    Kconfig,
     /// It is part of a kernel in a way that cannot be changed while it runs; with the reason.
     Unsupported(Code, &'static str),
 }
@@ -79,10 +82,10 @@ pub fn classify(path: &str) -> Kind {
     if name.starts_with("Makefile") || name.starts_with("Kbuild") {
         return Kind::Unsupported(Code::BuildFile, "it says how the whole kernel is built");
     }
-    if name.starts_with("Kconfig")
-        || name.ends_with("_defconfig")
-        || matches!(extension, "config" | "configs")
-    {
+    if is_kconfig(path) {
+        return Kind::Kconfig;
+    }
+    if name.ends_with("_defconfig") || matches!(extension, "config" | "configs") {
         return Kind::Unsupported(Code::Configuration, "the kernel that runs has its configuration");
     }
     if path == ".config" {
@@ -122,7 +125,6 @@ mod tests {
             ("arch/x86/boot/main.c", Code::BootCode),
             ("lib/vdso/gettimeofday.c", Code::Vdso),
             ("arch/x86/realmode/rm/wakemain.c", Code::RealMode),
-            ("fs/Kconfig", Code::Configuration),
             ("arch/x86/configs/x86_64_defconfig", Code::Configuration),
             (".config", Code::Configuration),
             ("Makefile", Code::BuildFile),
@@ -132,6 +134,7 @@ mod tests {
             assert!(matches!(classify(path), Kind::Unsupported(found, _) if found == code), "{path}");
         }
         assert_eq!(classify("fs/Makefile"), Kind::Makefile);
+        assert_eq!(classify("fs/Kconfig.debug"), Kind::Kconfig);
         assert_eq!(classify("fs/proc/meminfo.c"), Kind::Source);
         assert_eq!(classify("arch/x86/entry/vdso/vma.c"), Kind::Source);
         assert!(runs_elsewhere("arch/x86/purgatory/sha256.o").is_some());

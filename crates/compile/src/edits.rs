@@ -1,6 +1,6 @@
 //! All patches together, applied to the files' contents in memory.
 
-use crate::apply::{Applied, Line, apply, original_lines};
+use crate::apply::{Applied, Line, Subject, apply, original_lines};
 use crate::classify::{Kind, classify, unsupported};
 use crate::patch::{self, FileDiff, Name, PatchFile};
 use crate::session::Note;
@@ -31,35 +31,75 @@ pub struct Edits {
     pub notes: Vec<Note>,
     /// Every reason to decline.
     pub refusals: Vec<Refusal>,
+    /// Whether only the modes of files change.
+    pub only_modes: bool,
 }
 
 /// Applies the patches one after the other.
 pub fn edit(patches: &[PatchFile], read: Read<'_>) -> io::Result<Edits> {
-    let mut edits = Edits::default();
+    let mut edits = Edits { only_modes: true, ..Edits::default() };
+    let mut is_any = false;
     for patch in patches {
         match patch::parse(patch) {
-            Ok(diffs) => diffs.iter().try_for_each(|diff| edits.take(&patch.name, diff, read))?,
-            Err(refusal) => edits.refusals.push(refusal),
+            Ok(parsed) => {
+                is_any |= !parsed.diffs.is_empty();
+                for subject in parsed.letters {
+                    let text = format!("the mail `{subject}` holds no diff, and is passed over");
+                    edits.note(&patch.name, &text);
+                }
+                let patch = Given { patch, is_whole: edits.is_whole(patch, &parsed.diffs, read)? };
+                parsed.diffs.iter().try_for_each(|diff| edits.take(patch, diff, read))?;
+            }
+            Err(refusal) => {
+                is_any = true;
+                edits.refusals.push(refusal);
+            }
         }
+    }
+    if !is_any {
+        let names: Vec<&str> = patches.iter().map(|patch| patch.name.as_str()).collect();
+        let why = "it holds no unified diff, only letters";
+        edits.refusals.push(Refusal::new(Code::PatchFormat, names.join(", "), why));
     }
     Ok(edits)
 }
 
+/// A patch, and how its names are read.
+#[derive(Clone, Copy)]
+struct Given<'a> {
+    patch: &'a PatchFile,
+    /// Whether its names have no folder in front (`git diff --no-prefix`).
+    is_whole: bool,
+}
+
+/// Where a file of a patch lies.
+enum Found {
+    /// The path by which [`Edits::files`] has it, or would.
+    At(String),
+    /// Nowhere; with the path that was looked for.
+    Nowhere(String),
+}
+
 impl Edits {
-    fn take(&mut self, patch: &str, diff: &FileDiff, read: Read<'_>) -> io::Result<()> {
-        let Some(path) = self.path_of(diff, read)? else { return Ok(()) };
+    fn take(&mut self, given: Given<'_>, diff: &FileDiff, read: Read<'_>) -> io::Result<()> {
+        let (path, is_there) = match self.path_of(given, diff, read)? {
+            Found::At(path) => (path, true),
+            Found::Nowhere(path) => (path, false),
+        };
+        let only_mode = diff.hunks.is_empty()
+            && !diff.is_binary
+            && !diff.is_rename
+            && !diff.is_copy
+            && diff.old.is_some()
+            && diff.new.is_some();
+        if only_mode {
+            self.note(&path, "only its mode changes: that is nothing to a kernel");
+            return Ok(());
+        }
+        self.only_modes = false;
         let kind = classify(&path);
         if kind == Kind::Skipped {
             self.note(&path, "is no part of a kernel: its hunks are passed over");
-            return Ok(());
-        }
-        if diff.hunks.is_empty()
-            && !diff.is_binary
-            && !diff.is_rename
-            && diff.old.is_some()
-            && diff.new.is_some()
-        {
-            self.note(&path, "only its mode changes");
             return Ok(());
         }
         let refusal = match kind {
@@ -78,10 +118,15 @@ impl Edits {
             self.refusals.push(refusal);
             return Ok(());
         }
-        if let (true, Some(new)) = (diff.is_rename, &diff.new) {
-            self.renamed.insert(path.clone(), new.stripped.clone());
+        if !is_there && diff.old.is_some() && !is_addition(diff) {
+            return self.refuse_missing(given, diff, &path, read);
         }
-        self.apply(patch, &path, diff, read)
+        if let (true, Some(new)) = (diff.is_rename, &diff.new)
+            && !self.rename(&path, given.name(new), read)?
+        {
+            return Ok(());
+        }
+        self.apply(given.patch, &path, diff, read)
     }
 
     fn note(&mut self, path: &str, text: &str) {
@@ -91,59 +136,132 @@ impl Edits {
         }
     }
 
-    /// The path of the file that a diff is about: the new name, or the old one if there is only a file of
-    /// that; without the first component, or with it if there is only such a file (`git diff --no-prefix`).
-    fn path_of(&mut self, diff: &FileDiff, read: Read<'_>) -> io::Result<Option<String>> {
-        let new = diff.new.iter().filter(|_| !diff.is_rename);
+    /// Whether the names of a patch are whole paths: those of files that exist say so, and new ones follow them.
+    fn is_whole(&self, patch: &PatchFile, diffs: &[FileDiff], read: Read<'_>) -> io::Result<bool> {
+        if patch.depth.is_some() {
+            return Ok(false);
+        }
+        let mut is_whole = false;
+        for name in diffs.iter().filter_map(|diff| diff.old.as_ref()) {
+            if self.exists(&name.stripped, read)? {
+                return Ok(false);
+            }
+            is_whole |= self.exists(whole(name), read)?;
+        }
+        Ok(is_whole)
+    }
+
+    /// The file that a diff is about: the new name, or the old one if there is only a file of that.
+    fn path_of(&mut self, given: Given<'_>, diff: &FileDiff, read: Read<'_>) -> io::Result<Found> {
+        let new = diff.new.iter().filter(|_| !diff.is_rename && !diff.is_copy);
         let names: Vec<&Name> = new.chain(&diff.old).collect();
         for name in &names {
-            if self.exists(&name.stripped, read)? {
-                return Ok(Some(name.stripped.clone()));
+            let path = given.name(name);
+            if self.exists(path, read)? {
+                if given.is_whole && diff.old.is_some() {
+                    self.note(path, "is taken as named, without leaving out the first folder");
+                }
+                return Ok(Found::At(self.key(path).to_owned()));
             }
         }
-        for name in &names {
-            let whole = name.whole.strip_prefix("./").unwrap_or(&name.whole);
-            if self.exists(whole, read)? {
-                self.note(whole, "is taken as named, without leaving out the first folder");
-                return Ok(Some(whole.to_owned()));
-            }
-        }
-        Ok(names.first().map(|name| name.stripped.clone()))
+        Ok(Found::Nowhere(names.first().map_or_else(String::new, |name| given.name(name).to_owned())))
+    }
+
+    /// The path by which [`Self::files`] has a file: for one that a patch renamed, the old one.
+    fn key<'p>(&'p self, path: &'p str) -> &'p str {
+        self.renamed.iter().find(|(_, new)| *new == path).map_or(path, |(old, _)| old)
     }
 
     fn exists(&self, path: &str, read: Read<'_>) -> io::Result<bool> {
+        if self.renamed.values().any(|new| new == path) {
+            return Ok(true);
+        }
+        if self.renamed.contains_key(path) {
+            return Ok(false);
+        }
         match self.files.get(path) {
             Some(file) => Ok(file.lines.is_some() || file.original.is_some()),
             None => Ok(read(path)?.is_some()),
         }
     }
 
-    fn apply(&mut self, patch: &str, path: &str, diff: &FileDiff, read: Read<'_>) -> io::Result<()> {
+    /// Notes that a file has another name from here on; says whether it can.
+    fn rename(&mut self, old: &str, new: &str, read: Read<'_>) -> io::Result<bool> {
+        let new = new.to_owned();
+        if self.key(&new) != old && (self.exists(&new, read)? || self.files.contains_key(&new)) {
+            let why = format!("the patch gives it the name {new}, which another file has");
+            self.refusals.push(Refusal::new(Code::PatchDoesNotApply, old, why).at(old, None));
+            return Ok(false);
+        }
+        if new == old {
+            self.renamed.remove(old);
+        } else {
+            self.renamed.insert(old.to_owned(), new);
+        }
+        Ok(true)
+    }
+
+    /// Refuses a diff of a file that is not there, with the depth at which there is one.
+    fn refuse_missing(
+        &mut self,
+        given: Given<'_>,
+        diff: &FileDiff,
+        path: &str,
+        read: Read<'_>,
+    ) -> io::Result<()> {
+        let mut details = Vec::new();
+        for name in diff.old.iter().chain(&diff.new) {
+            let whole = whole(name);
+            let starts = std::iter::once(0).chain(whole.match_indices('/').map(|(at, _)| at + 1));
+            for (depth, start) in starts.enumerate() {
+                let candidate = whole.get(start..).unwrap_or_default();
+                if details.is_empty() && self.exists(candidate, read)? {
+                    details.push(format!("with -p{depth} it is {candidate}"));
+                }
+            }
+        }
+        let why = match details.is_empty() {
+            true => "there is no such file in this kernel's source",
+            false => {
+                "there is no such file in this kernel's source, but one if another number of folders is left out of its name"
+            }
+        };
+        let place = format!("{}:{}: `{}`", given.patch.name, diff.patch_line, diff.shown_name());
+        let details = [place].into_iter().chain(details).collect();
+        let refusal = Refusal::new(Code::PatchDoesNotApply, path, why).at(path, None);
+        self.refusals.push(refusal.with_details(details));
+        Ok(())
+    }
+
+    fn apply(&mut self, patch: &PatchFile, path: &str, diff: &FileDiff, read: Read<'_>) -> io::Result<()> {
         if !self.files.contains_key(path) {
             let original = read(path)?;
             let lines = original.as_deref().map(original_lines);
             self.files.insert(path.to_owned(), Edited { original, lines });
         }
         let Some(file) = self.files.get_mut(path) else { return Ok(()) };
-        // GNU diff -N names a new file on both sides, and tells by an empty range.
-        let adds = diff.old.is_none()
-            || (file.lines.is_none() && diff.hunks.first().is_some_and(|hunk| hunk.old_start == 0));
+        let adds = diff.old.is_none() || (file.lines.is_none() && is_addition(diff));
         let before = match (file.lines.take(), adds) {
             (Some(lines), true) => {
-                let why = "the patch adds a file that is there already";
+                let why = if self.renamed.contains_key(path) {
+                    "the patch adds a file under the name of one that it renames"
+                } else {
+                    "the patch adds a file that is there already"
+                };
                 self.refusals.push(Refusal::new(Code::PatchDoesNotApply, path, why).at(path, None));
                 file.lines = Some(lines);
                 return Ok(());
             }
             (None, false) => {
-                let why = "there is no such file in this kernel's source";
+                let why = "an earlier patch has removed the file";
                 self.refusals.push(Refusal::new(Code::PatchDoesNotApply, path, why).at(path, None));
                 return Ok(());
             }
             (None, true) => Vec::new(),
             (Some(lines), false) => lines,
         };
-        let Applied { lines, notes, refusals } = apply(path, patch, before, &diff.hunks);
+        let subject = Subject { path, patch: &patch.name, fuzz: patch.fuzz };
+        let Applied { lines, notes, refusals } = apply(subject, before, &diff.hunks);
         let is_removed = diff.new.is_none() && refusals.is_empty();
         if is_removed && !lines.is_empty() {
             let why = "the patch removes the file, but not all of its lines";
@@ -155,3 +273,22 @@ impl Edits {
         Ok(())
     }
 }
+
+impl Given<'_> {
+    fn name<'n>(&self, name: &'n Name) -> &'n str {
+        if self.is_whole { whole(name) } else { &name.stripped }
+    }
+}
+
+/// A name as it stands in the patch.
+fn whole(name: &Name) -> &str {
+    name.whole.strip_prefix("./").unwrap_or(&name.whole)
+}
+
+/// Whether a diff writes a file from nothing: GNU diff -N names a new file on both sides, and tells by an empty range.
+fn is_addition(diff: &FileDiff) -> bool {
+    diff.hunks.first().is_some_and(|hunk| hunk.old_start == 0)
+}
+
+#[cfg(test)]
+mod tests;

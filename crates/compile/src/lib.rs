@@ -6,6 +6,7 @@
 //! patch      unified diffs, parsed
 //!   └─ apply     to the files' contents in memory; every hunk that does not apply is a refusal
 //!       └─ lines     `#line` directives, so that untouched lines keep their numbers
+//! kconfig    words for people are told from options
 //! makefile, adopt   new files that a Makefile lists become units
 //! prepare    once per kernel: a tree of links with the generated headers, and the compile database
 //! graph      once per kernel: which units may include which files
@@ -40,6 +41,7 @@ mod folders;
 mod genksyms;
 mod graph;
 mod includes;
+mod kconfig;
 mod lexer;
 mod lines;
 mod live_text;
@@ -51,6 +53,7 @@ mod others;
 mod own_data;
 mod own_sections;
 mod patch;
+mod place;
 mod prepare;
 mod reach;
 mod reads;
@@ -72,7 +75,7 @@ pub use elsewhere::{compile_at, compile_texts};
 pub use error::{CompileError, Failure};
 pub use genksyms::{ExportChange, Exports};
 pub use lexer::{Conditional, LineStart, line_starts};
-pub use patch::PatchFile;
+pub use patch::{MOST_FUZZ, PatchFile, subject};
 pub use prepare::{Prepared, prepare};
 pub use reach::Steps;
 pub use reverse::{applies, reversed};
@@ -83,7 +86,7 @@ pub use target::{Progress, Target};
 pub mod foreign {
     /// Parses `bytes` as a patch, applies it to `file` under whatever names it gives, and numbers the lines.
     pub fn patch_round(bytes: &[u8], file: &[u8]) {
-        let patch = crate::PatchFile { name: "fuzz.patch".to_owned(), bytes: bytes.to_vec() };
+        let patch = crate::PatchFile { fuzz: crate::MOST_FUZZ, ..crate::PatchFile::new("fuzz.patch", bytes) };
         if let Ok(reversed) = crate::reversed(&patch) {
             crate::session::fuzz_round(&reversed.bytes, file);
         }

@@ -2,26 +2,66 @@
 //!
 //! Format: POSIX.1-2017 `diff`, "Diff -u Output Format", and git's diff-format documentation ("Generating
 //! patch text with -p") for the headers that git adds. Sources of the kernel are not all UTF-8, so lines are
-//! bytes. Text before, between and after the diffs (a mail's) is passed over.
+//! bytes. Text before, between and after the diffs (a mail's) is passed over, but nothing that looks like a change: a
+//! context or combined diff, lines that a hunk's header does not count, a mail of several that holds no diff.
+
+mod mail;
+mod reader;
 
 use kmend_refusal::{Code, Refusal};
+use reader::Reader;
+use std::borrow::Cow;
+
+pub use mail::subject;
+pub use reader::ranges;
+
+/// The most lines of context that may be left out, as in GNU patch, whose hunks have three by default.
+pub const MOST_FUZZ: usize = 3;
 
 /// A patch as it was given.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PatchFile {
     /// What to call it in messages.
     pub name: String,
     /// Its contents.
     pub bytes: Vec<u8>,
+    /// How many first folders of its names are left out (`-p`); `None` for one, or none where only that fits.
+    pub depth: Option<usize>,
+    /// How many lines of context may differ at a hunk's ends, as GNU patch counts; at most [`MOST_FUZZ`].
+    pub fuzz: usize,
+}
+
+impl PatchFile {
+    /// A patch that is applied as it is by default.
+    pub fn new(name: impl Into<String>, bytes: impl Into<Vec<u8>>) -> PatchFile {
+        PatchFile { name: name.into(), bytes: bytes.into(), ..PatchFile::default() }
+    }
+
+    /// Its text, with the transfer encodings of mails undone.
+    pub(crate) fn text(&self) -> Result<Cow<'_, [u8]>, Refusal> {
+        mail::decoded(&self.bytes)
+            .map_err(|why| Refusal::new(Code::PatchFormat, &self.name, why).at(&self.name, None))
+    }
+}
+
+/// What a patch holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// The diffs, in their order.
+    pub diffs: Vec<FileDiff>,
+    /// Mails in it that hold none and need none: cover letters and answers, by their subjects.
+    pub letters: Vec<String>,
 }
 
 /// The part of a patch that is about one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileDiff {
-    /// The name before, without its first component (`-p1`); `None` for a new file.
+    /// The name before; `None` for a new file.
     pub old: Option<Name>,
     /// The name after; `None` for a deleted file.
     pub new: Option<Name>,
+    /// The line of the patch at which it begins, from 1.
+    pub patch_line: u32,
     /// Whether git says that the file was renamed.
     pub is_rename: bool,
     /// Whether git says that the file was copied.
@@ -32,10 +72,17 @@ pub struct FileDiff {
     pub hunks: Vec<Hunk>,
 }
 
+impl FileDiff {
+    /// The file's name as it stands in the patch.
+    pub fn shown_name(&self) -> &str {
+        self.old.as_ref().or(self.new.as_ref()).map_or("", |name| &name.whole)
+    }
+}
+
 /// A file's name in a patch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
-    /// Without the first component, as `patch -p1` takes it.
+    /// Without the first component, as `patch -p1` takes it, or without as many as were asked for.
     pub stripped: String,
     /// As it stands there.
     pub whole: String,
@@ -58,6 +105,13 @@ pub struct Hunk {
     pub lines: Vec<HunkLine>,
 }
 
+impl Hunk {
+    /// What the header has behind the second `@@`: the function that the hunk begins in, as the one who wrote it saw it.
+    pub fn heading(&self) -> &str {
+        self.header.splitn(3, "@@").nth(2).unwrap_or_default().trim()
+    }
+}
+
 /// A line of a hunk, with its end (`\n`, unless the file ends without one).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HunkLine {
@@ -70,286 +124,29 @@ pub enum HunkLine {
 }
 
 /// Reads a patch; what cannot be read is a refusal with its line.
-pub fn parse(patch: &PatchFile) -> Result<Vec<FileDiff>, Refusal> {
-    let mut reader = Reader { patch, lines: split(&patch.bytes), at: 0 };
-    let mut diffs = Vec::new();
-    while let Some(diff) = reader.next_diff()? {
-        diffs.push(diff);
-    }
-    if diffs.is_empty() {
-        return Err(reader.refuse("it holds no unified diff"));
-    }
-    Ok(diffs)
-}
-
-/// Lines without their ends.
-fn split(bytes: &[u8]) -> Vec<&[u8]> {
-    let mut lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').collect();
-    if lines.last().is_some_and(|line| line.is_empty()) {
-        lines.pop();
-    }
-    lines
-}
-
-struct Reader<'a> {
-    patch: &'a PatchFile,
-    lines: Vec<&'a [u8]>,
-    at: usize,
-}
-
-impl<'a> Reader<'a> {
-    /// The line `ahead` of the current one, without a carriage return: for headers, in which it is never meant.
-    fn line(&self, ahead: usize) -> Option<&'a [u8]> {
-        self.lines.get(self.at + ahead).map(|line| line.strip_suffix(b"\r").unwrap_or(line))
-    }
-
-    fn refuse(&self, why: impl Into<String>) -> Refusal {
-        let line = self.at.min(self.lines.len().saturating_sub(1)) as u32 + 1;
-        Refusal::new(Code::PatchFormat, &self.patch.name, why).at(&self.patch.name, Some(line))
-    }
-
-    /// The next file's part, or `None` at the patch's end.
-    fn next_diff(&mut self) -> Result<Option<FileDiff>, Refusal> {
-        while let Some(line) = self.line(0) {
-            if line.starts_with(b"diff --git ") {
-                return self.git_diff().map(Some);
+pub fn parse(patch: &PatchFile) -> Result<Parsed, Refusal> {
+    let text = patch.text()?;
+    let mut reader = Reader::new(patch, &text);
+    let mut parsed = Parsed::default();
+    let mails = mail::mails(&text);
+    for mail in &mails {
+        let before = parsed.diffs.len();
+        reader.enter(mail.lines.clone());
+        while let Some(diff) = reader.next_diff()? {
+            parsed.diffs.push(diff);
+        }
+        if parsed.diffs.len() > before {
+            continue;
+        }
+        match &mail.subject {
+            Some(subject) if mail::needs_no_diff(subject) => parsed.letters.push(subject.clone()),
+            Some(subject) if mails.len() > 1 => {
+                return Err(reader.refuse(format!("the mail `{subject}` in it holds no diff")));
             }
-            if self.is_file_header() {
-                return self.plain_diff().map(Some);
-            }
-            if line.starts_with(b"@@ -") {
-                return Err(self.refuse("a hunk stands before the name of its file"));
-            }
-            self.at += 1;
-        }
-        Ok(None)
-    }
-
-    /// Whether `--- ` and `+++ ` stand here; a removed line that starts with `-- ` is passed as part of a hunk.
-    fn is_file_header(&self) -> bool {
-        self.line(0).is_some_and(|line| line.starts_with(b"--- "))
-            && self.line(1).is_some_and(|line| line.starts_with(b"+++ "))
-    }
-
-    fn plain_diff(&mut self) -> Result<FileDiff, Refusal> {
-        let (old, new) = self.file_header()?;
-        let hunks = self.hunks()?;
-        if hunks.is_empty() {
-            return Err(self.refuse("a file's header is followed by no hunk"));
-        }
-        // GNU diff -N writes a missing file's name with the epoch as its time and no line.
-        Ok(FileDiff { old, new, is_rename: false, is_copy: false, is_binary: false, hunks })
-    }
-
-    /// Both names, from `--- ` and `+++ `.
-    fn file_header(&mut self) -> Result<(Option<Name>, Option<Name>), Refusal> {
-        let old = self.name(self.line(0).unwrap_or_default(), 4)?;
-        self.at += 1;
-        let new = self.name(self.line(0).unwrap_or_default(), 4)?;
-        self.at += 1;
-        if old.is_none() && new.is_none() {
-            return Err(self.refuse("both names are /dev/null"));
-        }
-        Ok((old, new))
-    }
-
-    fn git_diff(&mut self) -> Result<FileDiff, Refusal> {
-        let first = self.line(0).unwrap_or_default();
-        let mut diff = FileDiff {
-            old: None,
-            new: None,
-            is_rename: false,
-            is_copy: false,
-            is_binary: false,
-            hunks: Vec::new(),
-        };
-        (diff.old, diff.new) = self.git_names(first)?;
-        let (mut is_new, mut is_deleted) = (false, false);
-        self.at += 1;
-        while let Some(line) = self.line(0) {
-            if self.is_file_header() {
-                (diff.old, diff.new) = self.file_header()?;
-                diff.hunks = self.hunks()?;
-                break;
-            }
-            match line {
-                line if line.starts_with(b"new file mode ") => is_new = true,
-                line if line.starts_with(b"deleted file mode ") => is_deleted = true,
-                line if line.starts_with(b"rename ") || line.starts_with(b"copy ") => {
-                    (diff.is_rename, diff.is_copy) =
-                        (line.starts_with(b"rename "), line.starts_with(b"copy "));
-                    // These names have no first component to leave out (git's diff-format documentation).
-                    let (which, name) = line.split_at(memchr::memmem::find(line, b" from ").map_or_else(
-                        || memchr::memmem::find(line, b" to ").map_or(line.len(), |at| at + b" to ".len()),
-                        |at| at + b" from ".len(),
-                    ));
-                    let name = self.name(&[b"x/", name].concat(), 0)?;
-                    if which.ends_with(b" from ") {
-                        diff.old = name;
-                    } else if which.ends_with(b" to ") {
-                        diff.new = name;
-                    }
-                }
-                line if line.starts_with(b"GIT binary patch") || line.starts_with(b"Binary files ") => {
-                    diff.is_binary = true;
-                }
-                line if is_extended_header(line) => {}
-                _ => break,
-            }
-            self.at += 1;
-        }
-        if is_new {
-            diff.old = None;
-        }
-        if is_deleted {
-            diff.new = None;
-        }
-        if diff.old.is_none() && diff.new.is_none() {
-            return Err(self.refuse("the diff names no file"));
-        }
-        Ok(diff)
-    }
-
-    /// The names of `diff --git a/NAME b/NAME`. Where they are not quoted they can hold spaces, so the line is
-    /// split in the middle: git writes it so only when both names are one (git apply does the same). Renames
-    /// have lines of their own.
-    fn git_names(&self, line: &[u8]) -> Result<(Option<Name>, Option<Name>), Refusal> {
-        let rest = line.get(b"diff --git ".len()..).unwrap_or_default();
-        let middle = rest.len() / 2;
-        let (old, new) = if rest.get(middle) == Some(&b' ') {
-            rest.split_at(middle)
-        } else {
-            rest.split_at(rest.iter().position(|&byte| byte == b' ').unwrap_or(rest.len()))
-        };
-        let old = self.name(old, 0)?;
-        let new = self.name(new.get(1..).unwrap_or_default(), 0)?;
-        Ok((old, new))
-    }
-
-    /// A name from `skip` on: up to a tab (a time follows), unquoted if quoted; `None` for `/dev/null`.
-    fn name(&self, line: &[u8], skip: usize) -> Result<Option<Name>, Refusal> {
-        let rest = line.get(skip..).unwrap_or_default();
-        let bytes = if rest.first() == Some(&b'"') {
-            unquote(rest).ok_or_else(|| self.refuse("a quoted file name is not closed"))?
-        } else {
-            rest.split(|&byte| byte == b'\t').next().unwrap_or_default().trim_ascii_end().to_vec()
-        };
-        let whole = String::from_utf8(bytes).map_err(|_| self.refuse("a file name is not UTF-8"))?;
-        if whole == "/dev/null" {
-            return Ok(None);
-        }
-        let stripped = whole.split_once('/').map_or(whole.as_str(), |(_, rest)| rest).to_owned();
-        let is_inside = |path: &str| {
-            !path.starts_with('/')
-                && path.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
-                && !path.contains(['\0', '\\'])
-        };
-        if !is_inside(&stripped) || !is_inside(whole.strip_prefix("./").unwrap_or(&whole)) {
-            return Err(self.refuse(format!("`{whole}` is no path inside the kernel's tree")));
-        }
-        Ok(Some(Name { stripped, whole }))
-    }
-
-    fn hunks(&mut self) -> Result<Vec<Hunk>, Refusal> {
-        let mut hunks = Vec::new();
-        while self.line(0).is_some_and(|line| line.starts_with(b"@@ -")) {
-            hunks.push(self.hunk(hunks.len() + 1)?);
-        }
-        Ok(hunks)
-    }
-
-    fn hunk(&mut self, number: usize) -> Result<Hunk, Refusal> {
-        let raw = self.lines.get(self.at).copied().unwrap_or_default();
-        // A patch that went through a system with such line ends has them in its headers too.
-        let has_returns = raw.ends_with(b"\r");
-        let header = String::from_utf8_lossy(self.line(0).unwrap_or_default()).into_owned();
-        let Some(((old_start, mut old), (new_start, mut new))) = ranges(&header) else {
-            return Err(self.refuse(format!("`{header}` is no hunk header")));
-        };
-        let patch_line = self.at as u32 + 1;
-        self.at += 1;
-        let mut lines: Vec<HunkLine> = Vec::new();
-        loop {
-            let raw = self.lines.get(self.at).copied();
-            if raw.is_some_and(|line| line.starts_with(b"\\")) {
-                if let Some(HunkLine::Context(line) | HunkLine::Removed(line) | HunkLine::Added(line)) =
-                    lines.last_mut()
-                {
-                    line.pop_if(|byte| *byte == b'\n');
-                }
-                self.at += 1;
-                continue;
-            }
-            if old == 0 && new == 0 {
-                break;
-            }
-            let Some(raw) = raw else { return Err(self.refuse("the patch ends inside a hunk")) };
-            let raw = if has_returns { raw.strip_suffix(b"\r").unwrap_or(raw) } else { raw };
-            // Mail programs strip the blank from an empty context line.
-            let (kind, text) = raw.split_first().map_or((b' ', raw), |(&kind, text)| (kind, text));
-            let line = [text, b"\n"].concat();
-            let (line, takes_old, takes_new) = match kind {
-                b' ' => (HunkLine::Context(line), 1, 1),
-                b'-' => (HunkLine::Removed(line), 1, 0),
-                b'+' => (HunkLine::Added(line), 0, 1),
-                b'\r' if raw == b"\r" => (HunkLine::Context(b"\n".to_vec()), 1, 1),
-                _ => return Err(self.refuse("a line inside a hunk starts with none of ` `, `+`, `-`")),
-            };
-            let (Some(less_old), Some(less_new)) = (old.checked_sub(takes_old), new.checked_sub(takes_new))
-            else {
-                return Err(self.refuse("a hunk holds more lines than its header says"));
-            };
-            (old, new) = (less_old, less_new);
-            lines.push(line);
-            self.at += 1;
-        }
-        Ok(Hunk { number, header, patch_line, old_start, new_start, lines })
-    }
-}
-
-fn is_extended_header(line: &[u8]) -> bool {
-    [&b"index "[..], b"old mode ", b"new mode ", b"similarity index ", b"dissimilarity index "]
-        .iter()
-        .any(|start| line.starts_with(start))
-}
-
-/// Start and count of both sides of `@@ -START[,COUNT] +START[,COUNT] @@`.
-pub fn ranges(header: &str) -> Option<((u32, u32), (u32, u32))> {
-    let (ranges, _) = header.strip_prefix("@@ -")?.split_once(" @@")?;
-    let (old, new) = ranges.split_once(" +")?;
-    let range = |text: &str| -> Option<(u32, u32)> {
-        let (start, count) = text.split_once(',').unwrap_or((text, "1"));
-        let start: u32 = start.parse().ok()?;
-        // A start beyond this would not fit the arithmetic on line numbers; no file is this long.
-        i32::try_from(start).is_ok().then_some((start, count.parse().ok()?))
-    };
-    Some((range(old)?, range(new)?))
-}
-
-/// A name in double quotes with C's escapes, as git writes it (quote.c).
-fn unquote(quoted: &[u8]) -> Option<Vec<u8>> {
-    let mut name = Vec::new();
-    let mut bytes = quoted.get(1..)?.iter().copied();
-    loop {
-        match bytes.next()? {
-            b'"' => return Some(name),
-            b'\\' => name.push(match bytes.next()? {
-                b'a' => 7,
-                b'b' => 8,
-                b't' => b'\t',
-                b'n' => b'\n',
-                b'v' => 11,
-                b'f' => 12,
-                b'r' => b'\r',
-                digit @ b'0'..=b'3' => {
-                    let digits = [digit, bytes.next()?, bytes.next()?];
-                    u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 8).ok()?
-                }
-                other => other,
-            }),
-            byte => name.push(byte),
+            _ => return Err(reader.refuse("it holds no unified diff")),
         }
     }
+    Ok(parsed)
 }
 
 #[cfg(test)]

@@ -20,9 +20,12 @@ const OPPOSITES: [(&str, &str); 4] = [
 
 /// The patch that undoes `patch`; a refusal if it cannot be read.
 pub fn reversed(patch: &PatchFile) -> Result<PatchFile, Refusal> {
-    patch::parse(patch)?;
-    let lines: Vec<&[u8]> = patch.bytes.split_inclusive(|&byte| byte == b'\n').collect();
-    let mut bytes = Vec::with_capacity(patch.bytes.len());
+    if patch::parse(patch)?.diffs.is_empty() {
+        return Ok(patch.clone());
+    }
+    let text = patch.text()?;
+    let lines: Vec<&[u8]> = text.split_inclusive(|&byte| byte == b'\n').collect();
+    let mut bytes = Vec::with_capacity(text.len());
     let mut at = 0;
     while let Some(line) = lines.get(at) {
         let next = lines.get(at + 1).filter(|next| line.starts_with(b"--- ") && next.starts_with(b"+++ "));
@@ -37,7 +40,7 @@ pub fn reversed(patch: &PatchFile) -> Result<PatchFile, Refusal> {
             1
         };
     }
-    Ok(PatchFile { name: format!("{} (reversed)", patch.name), bytes })
+    Ok(PatchFile { name: format!("{} (reversed)", patch.name), bytes, ..patch.clone() })
 }
 
 /// Whether every hunk of `patch` applies to the kernel's source. Refusals of other kinds do not count here.
@@ -105,7 +108,7 @@ mod tests {
     use super::*;
 
     fn turned(text: &str) -> String {
-        let patch = PatchFile { name: "x.patch".into(), bytes: text.as_bytes().to_vec() };
+        let patch = PatchFile::new("x.patch", text);
         String::from_utf8(reversed(&patch).unwrap().bytes).unwrap()
     }
 
@@ -145,7 +148,7 @@ mod tests {
     #[test]
     fn what_is_no_patch_is_refused() {
         for text in ["", "hello\n", "--- a/a.c\n+++ b/a.c\n@@ -1,2 +1,2 @@\n a\n"] {
-            let patch = PatchFile { name: "x.patch".into(), bytes: text.as_bytes().to_vec() };
+            let patch = PatchFile::new("x.patch", text);
             assert!(reversed(&patch).is_err(), "{text}");
         }
     }

@@ -6,9 +6,10 @@ use crate::database::Unit;
 use crate::edits::{Edited, Edits, edit};
 use crate::error::{CompileError, Failure, io_error};
 use crate::graph::included_sources;
+use crate::kconfig::settle_kconfig;
 use crate::lines::{numbered, with_line_numbers};
 use crate::objects::Compile;
-use crate::patch::PatchFile;
+use crate::patch::{MOST_FUZZ, PatchFile};
 use crate::prepare::Prepared;
 use crate::reach::{Reached, Search, Steps};
 use crate::shadow::{Shadow, SharedShadow};
@@ -119,6 +120,7 @@ pub fn patch_and_compile(
 ) -> Result<Outcome, Failure> {
     let mut edits = edit(patches, &|path| read_file(&prepared.tree, path))
         .map_err(|source| CompileError::Io { doing: "read", path: prepared.tree.clone(), source })?;
+    settle_kconfig(&mut edits);
     settle_renamed(&mut edits, prepared);
     let new = new_units(&mut edits, prepared);
     edits.files.retain(|_, file| file.lines.as_ref().map(|lines| joined(lines)) != file.original);
@@ -129,7 +131,10 @@ pub fn patch_and_compile(
     if edits.refusals.is_empty() && edits.files.is_empty() {
         edits.refusals.extend(absent.iter().map(|path| not_in_kernel(path)));
         if absent.is_empty() {
-            let why = "no file that the patch changes is part of a kernel";
+            let why = match edits.only_modes {
+                true => "only the modes of files change, which is nothing to a kernel",
+                false => "no file that the patch changes is part of a kernel",
+            };
             let subject = patches.iter().map(|patch| patch.name.as_str()).collect::<Vec<_>>().join(", ");
             edits.refusals.push(Refusal::new(Code::NothingChanges, subject, why));
         }
@@ -313,7 +318,7 @@ fn not_reached(
 
 /// One round of a fuzz target: nothing here may panic or run without bound.
 pub fn fuzz_round(bytes: &[u8], file: &[u8]) {
-    let patch = PatchFile { name: "fuzz.patch".to_owned(), bytes: bytes.to_vec() };
+    let patch = PatchFile { fuzz: MOST_FUZZ, ..PatchFile::new("fuzz.patch", bytes) };
     let Ok(edits) = edit(&[patch], &|_| Ok(Some(file.to_vec()))) else { return };
     for lines in edits.files.values().filter_map(|file| file.lines.as_ref()) {
         let _ = with_line_numbers(lines);

@@ -133,10 +133,10 @@ fn a_missing_generated_header_is_made_by_the_build_system() {
 #[test]
 fn several_patches_apply_one_after_the_other_and_a_new_header_is_found() {
     let kernel = Kernel::new();
-    let first = PatchFile {
-        name: "first.patch".to_owned(),
-        bytes: b"--- /dev/null\n+++ b/fs/new.h\n@@ -0,0 +1 @@\n+#define NEW 5\n".to_vec(),
-    };
+    let first = PatchFile::new(
+        "first.patch",
+        b"--- /dev/null\n+++ b/fs/new.h\n@@ -0,0 +1 @@\n+#define NEW 5\n".to_vec(),
+    );
     let include = patch(
         "fs/main.c",
         "@@ -1,2 +1,3 @@\n #include \"fs/local.h\"\n+#include \"new.h\"\n #include <generated/autoconf.h>\n",
@@ -161,7 +161,7 @@ fn all_reasons_are_told_at_once() {
             patch("fs/unbuilt.c", "@@ -1 +1 @@\n-int unbuilt;\n+int built;\n"),
             patch("fs/entry.S", "@@ -1 +1 @@\n-a\n+b\n"),
             patch("fs/none.c", "@@ -1 +1 @@\n-a\n+b\n"),
-            PatchFile { name: "no.patch".to_owned(), bytes: b"hello".to_vec() },
+            PatchFile::new("no.patch".to_owned(), b"hello".to_vec()),
         ],
     );
     let mut codes: Vec<Code> = refusals.iter().map(|refusal| refusal.code).collect();
@@ -182,10 +182,10 @@ fn all_reasons_are_told_at_once() {
 fn a_source_that_is_not_built_is_left_out_if_anything_else_is() {
     let kernel = Kernel::new();
     let unbuilt = || patch("fs/unbuilt.c", "@@ -1 +1 @@\n-int unbuilt;\n+int built;\n");
-    let removed = PatchFile {
-        name: "removed.patch".to_owned(),
-        bytes: b"--- a/fs/unbuilt.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-int unbuilt;\n".to_vec(),
-    };
+    let removed = PatchFile::new(
+        "removed.patch",
+        b"--- a/fs/unbuilt.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-int unbuilt;\n".to_vec(),
+    );
     for patches in [[unbuilt(), patch("fs/main.c", STEP_TWO)], [patch("fs/main.c", STEP_TWO), removed]] {
         let outcome = build(&kernel, &patches).unwrap();
         assert_eq!(outcome.units.len(), 1);
@@ -231,7 +231,7 @@ fn without_main() -> PatchFile {
     let lines: String = support::MAIN.split_inclusive('\n').flat_map(|line| ["-", line]).collect();
     let bytes =
         format!("--- a/fs/main.c\n+++ /dev/null\n@@ -1,{} +0,0 @@\n{lines}", support::MAIN.lines().count());
-    PatchFile { name: "gone.patch".to_owned(), bytes: bytes.into_bytes() }
+    PatchFile::new("gone.patch".to_owned(), bytes.into_bytes())
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn renamed(from: &str, to: &str, rest: &str) -> PatchFile {
     let text = format!(
         "diff --git a/{from} b/{to}\nsimilarity index 90%\nrename from {from}\nrename to {to}\n{rest}"
     );
-    PatchFile { name: "renamed.patch".to_owned(), bytes: text.into_bytes() }
+    PatchFile::new("renamed.patch".to_owned(), text.into_bytes())
 }
 
 #[test]
@@ -274,13 +274,15 @@ fn a_new_file_with_its_line_of_the_makefile_is_a_unit() {
     let kernel = Kernel::new();
     let makefile = "obj-y := main.o outer.o table.o\nobj-$(CONFIG_NONE) += off.o\n";
     write(&kernel.target.source, "fs/Makefile", makefile);
-    let new = |line: &str| PatchFile {
-        name: "new.patch".to_owned(),
-        bytes: format!(
-            "--- /dev/null\n+++ b/fs/new.c\n@@ -0,0 +1 @@\n+int added(void) {{ return 5; }}\n\
+    let new = |line: &str| {
+        PatchFile::new(
+            "new.patch",
+            format!(
+                "--- /dev/null\n+++ b/fs/new.c\n@@ -0,0 +1 @@\n+int added(void) {{ return 5; }}\n\
              --- a/fs/Makefile\n+++ b/fs/Makefile\n@@ -1 +1,2 @@\n obj-y := main.o outer.o table.o\n+{line}\n"
+            )
+            .into_bytes(),
         )
-        .into_bytes(),
     };
     let outcome = build(&kernel, &[new("obj-y += new.o")]).unwrap();
     let [unit] = outcome.units.as_slice() else { panic!("{outcome:?}") };

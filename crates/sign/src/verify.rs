@@ -9,6 +9,7 @@ use crate::finding::{SignatureFinding, Verdict, of_content, of_module};
 use crate::hash::sha256;
 use crate::manifest::{Manifest, beside, signature_of};
 use crate::trust::{FOLDER, Trust};
+use kmend_kernel::Packing;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -121,6 +122,11 @@ fn manifest_signature(
 }
 
 fn read_patch(path: &Path) -> Result<(String, Vec<u8>), SignError> {
-    let name = path.file_name().unwrap_or(path.as_os_str());
-    Ok((name.to_string_lossy().into_owned(), read(path, LARGEST_TEXT)?))
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let bytes = read(path, LARGEST_TEXT)?;
+    // The manifest is of what was applied, whatever the file was packed in.
+    let Some(packing) = Packing::detect(&bytes) else { return Ok((name.into_owned(), bytes)) };
+    let stem = name.rsplit_once('.').map_or(name.as_ref(), |(stem, _)| stem).to_owned();
+    let unpacked = packing.unpack(&bytes);
+    Ok((stem, unpacked.unwrap_or(bytes)))
 }

@@ -5,6 +5,7 @@ use crate::narrate;
 use crate::several::several;
 use anyhow::{Context, Result};
 use kmend_build::{Built, Stage, Steps, target};
+use kmend_compile::PatchFile;
 use kmend_compile::Unit;
 use kmend_process::Command;
 use kmend_store::{Cache, Kernel};
@@ -25,7 +26,7 @@ pub(super) fn run(cache: &Cache, kernel: &Kernel) -> Result<Vec<Row>> {
     let line =
         text.split_inclusive('\n').position(|line| line == BEFORE).context("the header is another")? + 1;
     let patch = format!("--- a/{HEADER}\n+++ b/{HEADER}\n@@ -{line} +{line} @@\n-{BEFORE}+{AFTER}");
-    let patch = ("header.patch".to_owned(), patch.into_bytes());
+    let patch = PatchFile::new("header.patch", patch);
     let originals = kernel.derived().join("originals");
     let forget_originals = || if originals.exists() { fs::remove_dir_all(&originals) } else { Ok(()) };
     narrate::say("first build");

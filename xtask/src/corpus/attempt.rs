@@ -71,7 +71,7 @@ pub(crate) fn attempt(workshop: &Workshop, fix: &Fix, patch: &[u8], aim: Aim) ->
 }
 
 fn go(workshop: &Workshop, fix: &Fix, patch: &[u8], aim: Aim, record: &mut Record) -> Result<Outcome> {
-    let patch = PatchFile { name: fix.file.clone(), bytes: patch.to_vec() };
+    let patch = PatchFile::new(&fix.file, patch);
     let Some(patch) = fitting(workshop, patch, &mut record.reversed)? else {
         return Ok(Outcome::DoesNotApply);
     };
@@ -113,7 +113,7 @@ fn build(workshop: &Workshop, patch: PatchFile, output: &Path) -> Result<Built> 
     let request = Request {
         cache: &workshop.cache,
         kernel: &workshop.kernel,
-        patches: vec![(patch.name, patch.bytes)],
+        patches: vec![patch],
         name: None,
         replace: false,
         fixes: Vec::new(),

@@ -116,7 +116,7 @@ pub(super) fn patch(source: &str, lines: &[&[u8]], edits: &[Edit]) -> PatchFile 
         }
     }
     let header = format!("--- a/{source}\n+++ b/{source}\n@@ -1,{} +1,{count} @@\n", lines.len());
-    PatchFile { name: "selfcheck.patch".into(), bytes: [header.into_bytes(), body].concat() }
+    PatchFile::new("selfcheck.patch", [header.into_bytes(), body].concat())
 }
 
 fn put(body: &mut Vec<u8>, sign: u8, line: &[u8]) {

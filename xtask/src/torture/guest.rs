@@ -3,6 +3,7 @@
 use super::sample::Sample;
 use anyhow::{Context, Result, ensure};
 use kmend_build::Request;
+use kmend_compile::PatchFile;
 use kmend_store::{Cache, Kernel};
 use kmend_vm::{Accelerator, GuestFile, Machine, Scenario, Step, StepOutcome};
 use serde::{Deserialize, Serialize};
@@ -46,7 +47,7 @@ impl Supplies {
             let request = Request {
                 cache,
                 kernel,
-                patches: vec![(file, bytes)],
+                patches: vec![PatchFile::new(file, bytes)],
                 name: Some(format!("torture_{which}")),
                 replace: true,
                 fixes: Vec::new(),

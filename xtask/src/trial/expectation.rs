@@ -103,6 +103,12 @@ pub(crate) struct Test {
     pub(crate) new: BTreeSet<String>,
     /// Texts that the report's advice must hold.
     pub(crate) advice: Vec<String>,
+    /// Texts that the report's other notes must hold.
+    pub(crate) notes: Vec<String>,
+    /// How many folders are left out of the patches' names; `None` for the default.
+    pub(crate) depth: Option<usize>,
+    /// How many lines of context may differ.
+    pub(crate) fuzz: usize,
     /// Further patches of the folder.
     pub(crate) with: Vec<String>,
     /// Refusals that pass the trial.
@@ -139,6 +145,9 @@ impl Test {
             "changed" => self.changed.get_or_insert_default().extend(words()),
             "new" => self.new.extend(words()),
             "advice" => self.advice.push(value.to_owned()),
+            "note" => self.notes.push(value.to_owned()),
+            "depth" => self.depth = Some(value.parse().map_err(|_| "no number")?),
+            "fuzz" => self.fuzz = value.parse().map_err(|_| "no number")?,
             "with" => self.with.extend(words()),
             "or-refused" => self.or_refused.push(ExpectedRefusal::parse(value)),
             "module" => self.modules.extend(words()),

@@ -6,6 +6,7 @@ use super::expectation::{ExpectedRefusal, Test};
 use super::guest;
 use anyhow::{Result, anyhow, bail, ensure};
 use kmend_build::{Built, NoteKind, RefusalReport, Report, Request, Status};
+use kmend_compile::PatchFile;
 use kmend_refusal::Code;
 use kmend_store::Kernel;
 use std::collections::BTreeSet;
@@ -29,12 +30,16 @@ pub(crate) fn run(bench: &Bench, kernel: &Kernel, case: &Case, boots: bool) -> R
 }
 
 fn build(bench: &Bench, kernel: &Kernel, case: &Case, patch: &Patch, output: &Path) -> Result<Built> {
-    let mut patches = vec![patch.clone()];
-    patches.extend(case.with.iter().cloned());
+    let given = [patch].into_iter().chain(&case.with);
+    let (depth, fuzz) = match &case.expected {
+        Expected::Works(test) => (test.depth, test.fuzz),
+        _ => (None, 0),
+    };
+    let patches = given.map(|(name, bytes)| PatchFile { depth, fuzz, ..PatchFile::new(name, bytes.clone()) });
     let request = Request {
         cache: &bench.cache,
         kernel,
-        patches,
+        patches: patches.collect(),
         name: Some(case.name.clone()),
         replace: false,
         fixes: vec![format!("trial:{}", case.name)],
@@ -47,7 +52,8 @@ fn build(bench: &Bench, kernel: &Kernel, case: &Case, patch: &Patch, output: &Pa
 }
 
 fn does_not_apply(report: &Report) -> bool {
-    report.refusals.iter().any(|refusal| refusal.code() == Code::PatchDoesNotApply)
+    let codes = [Code::PatchDoesNotApply, Code::AmbiguousHunk];
+    report.refusals.iter().any(|refusal| codes.contains(&refusal.code()))
 }
 
 fn is_met(line: &ExpectedRefusal, refusal: &RefusalReport) -> bool {
@@ -87,7 +93,7 @@ fn check_works(bench: &Bench, kernel: &Kernel, test: &Test, built: &Built, boots
     }
     let module = built.module.as_deref().ok_or_else(|| anyhow!("there is no module and no refusal"))?;
     check_functions(&built.report, test)?;
-    check_advice(&built.report, test)?;
+    check_notes(&built.report, test)?;
     if boots { guest::run(kernel, bench.accelerator, &bench.kmend, test, module) } else { Ok(()) }
 }
 
@@ -110,12 +116,14 @@ fn check_functions(report: &Report, test: &Test) -> Result<()> {
     Ok(())
 }
 
-/// The report gives the advice that the test names.
-fn check_advice(report: &Report, test: &Test) -> Result<()> {
-    let advice = report.notes.iter().filter(|note| note.kind == NoteKind::Advice);
-    let given: Vec<String> = advice.map(|note| format!("{}: {}", note.subject, note.text)).collect();
-    for text in &test.advice {
-        ensure!(given.iter().any(|given| given.contains(text)), "no advice holds `{text}`: {given:?}");
+/// The report gives the advice, and holds the notes, that the test names.
+fn check_notes(report: &Report, test: &Test) -> Result<()> {
+    for (kind, texts) in [(NoteKind::Advice, &test.advice), (NoteKind::Fact, &test.notes)] {
+        let notes = report.notes.iter().filter(|note| note.kind == kind);
+        let given: Vec<String> = notes.map(|note| format!("{}: {}", note.subject, note.text)).collect();
+        for text in texts {
+            ensure!(given.iter().any(|given| given.contains(text)), "no {kind:?} holds `{text}`: {given:?}");
+        }
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `kmend build`
 
+mod patches;
 mod report;
 
 use super::kernel::OwnKernel;
@@ -13,17 +14,15 @@ use crate::progress::Progress;
 use crate::signing::Signing;
 use clap::Args;
 use kmend_build::{Built, EngineRequest, Event, RefusalReport, Report, Request, Stage};
-use kmend_compile::PatchFile;
 use kmend_explain::Explanation;
 use kmend_refusal::Code;
 use kmend_store::{Cache, Kernel};
 use kmend_vm::ProofReport;
+use patches::Patches;
 use serde::Serialize;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The largest patch that is read, in bytes: that of a whole release of the kernel is smaller.
-const LARGEST_PATCH: u64 = 256 << 20;
 /// The longest identifier of what a patch fixes, in bytes.
 const LONGEST_FIX: usize = 64;
 
@@ -32,6 +31,9 @@ const LONGEST_FIX: usize = 64;
 /// Applies the patches, in their order, to a copy of the kernel's source; compiles what they reach, before and after;
 /// makes sure that the compiled originals equal the kernel's image; finds what changed; and builds a module that holds
 /// just the changed functions and what they need. The kernel's source tree is never written to.
+///
+/// A hunk applies where its lines stand. If that is more than one place, the function that its header names decides, and if
+/// that does not, it is refused. No line of context is left out unless --fuzz says so.
 ///
 /// Writes livepatch-NAME.ko, its manifest livepatch-NAME.kmend.json, and NAME.json, the report, into the output folder. The
 /// same inputs give the same bytes.
@@ -132,17 +134,6 @@ struct Explain {
     html: Option<PathBuf>,
 }
 
-/// What is built.
-#[derive(Debug, Args)]
-struct Patches {
-    /// Unified diffs, as `git diff` or `diff -u` writes them
-    #[arg(value_name = "FIX.patch", required = true)]
-    files: Vec<PathBuf>,
-    /// Undo the patches instead of applying them, the last one first
-    #[arg(short = 'R', long)]
-    reverse: bool,
-}
-
 const EXAMPLES: &str = "\
 Examples:
   kmend build fix.patch
@@ -153,6 +144,8 @@ Examples:
   kmend build fix.patch --engine --model stop-machine
   kmend build --reverse bad-change.patch
   kmend build 0001-first.patch 0002-second.patch --name both --no-replace
+  kmend build patches/series --name all
+  curl https://example.org/fix.mbox.gz | kmend build - --name fix
   kmend build fix.patch --prove --before 'grep -q Chunk /proc/meminfo' --after 'grep -q CHUNK /proc/meminfo'
   kmend build fix.patch --source ~/linux --config ~/linux/.config --image ~/linux/vmlinux";
 
@@ -249,26 +242,6 @@ impl Sign {
     fn signer(&self) -> Result<Option<kmend_sign::Signer>, Failure> {
         let (Some(key), Some(cert)) = (&self.key, &self.cert) else { return Ok(None) };
         self.how.signer(key, cert).map(Some)
-    }
-}
-
-impl Patches {
-    fn read(&self) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-        let read = |path: &PathBuf| {
-            let bytes =
-                kmend_kernel::read_file(path, LARGEST_PATCH).map_err(|error| Failure::io(path, &error))?;
-            let name = path.file_name().unwrap_or(path.as_os_str());
-            let patch = PatchFile { name: name.to_string_lossy().into_owned(), bytes };
-            if self.reverse {
-                return kmend_compile::reversed(&patch).map_err(|refusal| Failure::refused(vec![refusal]));
-            }
-            Ok(patch)
-        };
-        let mut patches: Vec<PatchFile> = self.files.iter().map(read).collect::<Result<_, Failure>>()?;
-        if self.reverse {
-            patches.reverse();
-        }
-        Ok(patches.into_iter().map(|patch| (patch.name, patch.bytes)).collect())
     }
 }
 

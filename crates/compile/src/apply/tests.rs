@@ -3,8 +3,9 @@ use crate::patch::{PatchFile, parse};
 
 fn run(file: &str, hunks: &str) -> Applied {
     let bytes = format!("--- a/f/x.c\n+++ b/f/x.c\n{hunks}").into_bytes();
-    let diffs = parse(&PatchFile { name: "x.patch".to_owned(), bytes }).unwrap();
-    apply("f/x.c", "x.patch", original_lines(file.as_bytes()), &diffs[0].hunks)
+    let diffs = parse(&PatchFile::new("x.patch", bytes)).unwrap().diffs;
+    let subject = Subject { path: "f/x.c", patch: "x.patch", fuzz: 0 };
+    apply(subject, original_lines(file.as_bytes()), &diffs[0].hunks)
 }
 
 fn text(lines: &[Line]) -> String {
@@ -26,7 +27,7 @@ fn hunks_apply_where_they_say() {
         "@@ -1,3 +1,3 @@\n one\n-two\n+TWO\n three\n@@ -5,2 +5,3 @@\n five\n+5.5\n six\n",
         "one\nTWO\nthree\nfour\nfive\n5.5\nsix\n",
     );
-    check(FILE, "@@ -2,0 +3 @@\n+new\n", "one\ntwo\nnew\nthree\nfour\nfive\nsix\n");
+    check(FILE, "@@ -2,0 +3 @@ two\n+new\n", "one\ntwo\nnew\nthree\nfour\nfive\nsix\n");
     check(FILE, "@@ -0,0 +1 @@\n+new\n", "new\none\ntwo\nthree\nfour\nfive\nsix\n");
     check("", "@@ -0,0 +1,2 @@\n+a\n+b\n", "a\nb\n");
     check("a\nb\n", "@@ -1,2 +0,0 @@\n-a\n-b\n", "");
@@ -41,15 +42,40 @@ fn context_lines_keep_their_origin_and_added_ones_have_none() {
 }
 
 #[test]
-fn a_hunk_that_moved_applies_at_the_nearest_place_with_a_note() {
-    let file = "x\n".repeat(3) + FILE + FILE;
+fn a_hunk_that_moved_applies_with_a_note_where_it_fits() {
+    let file = "x\n".repeat(3) + FILE;
     let applied = run(&file, "@@ -1,3 +1,3 @@\n one\n-two\n+TWO\n three\n");
-    assert_eq!(text(&applied.lines), "x\n".repeat(3) + &FILE.replace("two", "TWO") + FILE);
+    assert_eq!(text(&applied.lines), file.replace("two", "TWO"));
     assert_eq!(applied.notes, ["hunk 1 of x.patch applied at line 4, 3 lines later than it says"]);
-    let second = run(&file, "@@ -9,3 +9,3 @@\n one\n-two\n+TWO\n three\n");
-    assert_eq!(text(&second.lines), "x\n".repeat(3) + FILE + &FILE.replace("two", "TWO"));
     let beyond = run(FILE, "@@ -2000000000,2 +1,2 @@\n five\n-six\n+SIX\n");
     assert_eq!(text(&beyond.lines), FILE.replace("six", "SIX"));
+}
+
+#[test]
+fn a_hunk_that_fits_twice_needs_its_heading_or_its_very_line() {
+    let file = format!("f(a)\n{{\n\tx;\n}}\ng(a)\n{{\n\tx;\n}}\n");
+    let hunk =
+        |line: u32, heading: &str| run(&file, &format!("@@ -{line},1 +{line},2 @@{heading}\n \tx;\n+\ty;\n"));
+    let refused = hunk(5, "");
+    let [refusal] = refused.refusals.as_slice() else { panic!("{refused:?}") };
+    assert_eq!(refusal.code, Code::AmbiguousHunk);
+    assert_eq!(refusal.details[1..], ["fits at line 3, in `f(a)`", "fits at line 7, in `g(a)`"]);
+    assert_eq!(
+        text(&hunk(5, " g(a)").lines),
+        file.replacen("x;\n}\n", "x;\n}\n", 1).replace("g(a)\n{\n\tx;", "g(a)\n{\n\tx;\n\ty;")
+    );
+    assert_eq!(text(&hunk(3, "").lines), file.replacen("x;", "x;\n\ty;", 1));
+    // A hunk before it that moved takes its certainty away.
+    let moved = run(&file, "@@ -2 +2 @@\n-f(a)\n+F(a)\n@@ -8,1 +8,2 @@\n \tx;\n+\ty;\n");
+    assert_eq!(moved.refusals.len(), 2, "{moved:?}");
+}
+
+#[test]
+fn white_space_that_differs_is_said_to_be_all_that_does() {
+    let applied = run("f(a)\n\tx;  \n", "@@ -1,2 +1,2 @@\n f(a)\n-        x;\n+        y;\n");
+    let refusal = &applied.refusals[0];
+    assert!(refusal.why.contains("only white space differs"), "{refusal:?}");
+    assert_eq!(refusal.details[1..], ["expected:         x;", "found:    \\tx;\\x20\\x20"]);
 }
 
 #[test]

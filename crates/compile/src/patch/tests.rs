@@ -1,7 +1,7 @@
 use super::*;
 
 fn read(text: &str) -> Result<Vec<FileDiff>, Refusal> {
-    parse(&PatchFile { name: "x.patch".to_owned(), bytes: text.as_bytes().to_vec() })
+    parse(&PatchFile::new("x.patch", text)).map(|parsed| parsed.diffs)
 }
 
 fn names(diff: &FileDiff) -> (Option<&str>, Option<&str>) {
@@ -86,6 +86,10 @@ fn a_missing_line_end_is_kept() {
 fn what_is_no_patch_is_refused_with_its_line() {
     refused("hello\n", 1, "no unified diff");
     refused("", 1, "no unified diff");
+    refused("--- a/f/x.c\n+++ b/f/x.c\n@@ -1 +1 @@\n-a\n+b\n+c\n", 6, "behind the lines");
+    refused("--- a/f/x.c\n+++ b/f/x.c\n@@ -1 +1 @@\n-a\n+b\n-\n", 6, "behind the lines");
+    refused("diff --cc a/f/x.c\n@@@ -1 -1 +1 @@@\n", 1, "combined");
+    refused("*** a/f/x.c\n--- b/f/x.c\n***************\n*** 1 ****\n", 3, "context diff");
     refused("@@ -1 +1 @@\n-a\n+b\n", 1, "before the name");
     refused("--- a/f/x.c\n+++ b/f/x.c\nno hunk\n", 3, "no hunk");
     refused("--- a/f/x.c\n+++ b/f/x.c\n@@ -1,2 +1,2 @@\n a\n", 4, "ends inside");
@@ -99,4 +103,19 @@ fn paths_out_of_the_tree_are_refused() {
     for path in ["a/../../etc/x.c", "/etc/x.c", "a//x.c", "a/./x.c", "a/x/..", ".."] {
         refused(&format!("--- {path}\n+++ {path}\n@@ -1 +1 @@\n-a\n+b\n"), 1, "no path inside");
     }
+}
+
+#[test]
+fn each_mail_of_a_box_must_hold_a_diff_or_need_none() {
+    let from = "From 0123 Mon Sep 17 00:00:00 2001\n";
+    let mail = |subject: &str, body: &str| format!("{from}Subject: {subject}\n\n{body}\n");
+    let diff = "--- a/f/x.c\n+++ b/f/x.c\n@@ -1 +1 @@\n-a\n+b\n-- \n2.39\n";
+    let parsed = |text: &str| parse(&PatchFile::new("x.mbox", text));
+    let all =
+        mail("[PATCH 0/2] x", "words") + &mail("[PATCH 1/2] a", diff) + &mail("Re: [PATCH 1/2] a", "> yes");
+    let both = parsed(&(all.clone() + &mail("[PATCH 2/2] b", diff))).unwrap();
+    assert_eq!((both.diffs.len(), both.letters.len()), (2, 2));
+    assert_eq!(both.diffs[1].hunks[0].lines.len(), 2);
+    let lost = parsed(&(all + &mail("[PATCH 2/2] b", "words"))).unwrap_err();
+    assert!(lost.why.contains("`[PATCH 2/2] b` in it holds no diff"), "{}", lost.why);
 }

@@ -78,5 +78,5 @@ pub fn write(root: &Path, path: &str, text: &str) {
 /// A patch of one hunk.
 pub fn patch(path: &str, hunk: &str) -> PatchFile {
     let text = format!("--- a/{path}\n+++ b/{path}\n{hunk}");
-    PatchFile { name: "test.patch".to_owned(), bytes: text.into_bytes() }
+    PatchFile::new("test.patch".to_owned(), text.into_bytes())
 }
