@@ -198,6 +198,7 @@ fn compiled_like(sibling: &Unit, source: &str, is_whole: bool) -> Unit {
         object: format!("{stem}.o"),
         arguments: sibling.arguments.iter().map(renamed).collect(),
         owner: sibling.owner.clone(),
+        shared_by: sibling.shared_by.clone(),
         objtool: sibling.objtool.clone(),
     }
 }

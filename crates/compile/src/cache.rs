@@ -113,6 +113,7 @@ mod tests {
             object: "a.o".into(),
             arguments: vec!["-O2".into()],
             owner: Owner::Vmlinux,
+            shared_by: Vec::new(),
             objtool: None,
         };
         fs::write(scratch.path().join("a.h"), "1").unwrap();

@@ -5,6 +5,7 @@
 //! COMMAND, quoted once for the shell, is the compile command: the one place where it stands alone.
 
 use crate::error::{CompileError, io_error};
+use crate::recipes::Recipes;
 use crate::scan::folder_of;
 use crate::shell;
 use kmend_process::Command;
@@ -41,6 +42,8 @@ pub struct Unit {
     pub arguments: Vec<String>,
     /// What it becomes a part of.
     pub owner: Owner,
+    /// The further modules that its object is linked into: it is compiled once, and its code is in each of them.
+    pub shared_by: Vec<Owner>,
     /// The arguments with which objtool is run on this unit's object, without the object; `None` where the
     /// build runs objtool later, on what is linked from several objects.
     pub objtool: Option<Vec<String>>,
@@ -79,13 +82,15 @@ pub struct Database {
     /// The arguments with which the build runs genksyms on every unit that exports symbols; `None` where it does not,
     /// because symbols have no CRCs or get them in another way.
     pub genksyms: Option<Vec<String>>,
+    /// What the build reads beside units; `None` if that is not known yet.
+    pub(crate) recipes: Option<Recipes>,
 }
 
 impl Database {
     /// Reads what the dry run printed.
     pub fn from_dry_run(log: &[u8]) -> Result<Self, CompileError> {
         let mut units: Vec<Unit> = Vec::new();
-        let mut modules = HashMap::new();
+        let mut modules: HashMap<String, Vec<String>> = HashMap::new();
         let mut genksyms = None;
         let mut runs: BTreeMap<(bool, String), usize> = BTreeMap::new();
         for line in log.split(|&byte| byte == b'\n') {
@@ -95,7 +100,12 @@ impl Database {
                 )));
             }
             if let Some((module, objects)) = module_objects(line) {
-                modules.extend(objects.into_iter().map(|object| (object, module.clone())));
+                for object in objects {
+                    let owners = modules.entry(object).or_default();
+                    if !owners.contains(&module) {
+                        owners.push(module.clone());
+                    }
+                }
             }
             if let Some((object, arguments)) = objtool_run(line) {
                 *runs.entry((object == "vmlinux.o", arguments)).or_default() += 1;
@@ -106,12 +116,12 @@ impl Database {
             return Err(CompileError::Database { why: "the dry run printed no compile command".to_owned() });
         }
         for unit in &mut units {
-            if let (Owner::Module { name, file }, Some(module)) =
-                (&mut unit.owner, modules.remove(&unit.object))
-            {
-                // The module loader's name: scripts/Makefile.lib, `name-fix-token`.
-                *name = module.rsplit('/').next().unwrap_or_default().replace(['-', ','], "_");
-                *file = module;
+            let Some(mut owners) = modules.remove(&unit.object) else { continue };
+            owners.sort();
+            let mut owners = owners.into_iter().map(module_owner);
+            if let (Owner::Module { .. }, Some(first)) = (&unit.owner, owners.next()) {
+                unit.owner = first;
+                unit.shared_by = owners.collect();
             }
         }
         let most_common = |wanted: &dyn Fn(bool, &str) -> bool| {
@@ -135,7 +145,30 @@ impl Database {
         for (index, unit) in units.iter().enumerate() {
             by_source.entry(unit.source.clone()).or_insert(index..index).end = index + 1;
         }
-        Self { units, by_source, objtool, genksyms }
+        Self { units, by_source, objtool, genksyms, recipes: None }
+    }
+
+    /// The same with what the build reads beside units.
+    pub(crate) fn with_recipes(self, recipes: Recipes) -> Self {
+        Self { recipes: Some(recipes), ..self }
+    }
+
+    /// Takes over what only a newer listing knows, for the units that are known.
+    pub(crate) fn complete_from(&mut self, listed: Database) {
+        let mut shared: HashMap<String, (Owner, Vec<Owner>)> =
+            listed.units.into_iter().map(|unit| (unit.object, (unit.owner, unit.shared_by))).collect();
+        for unit in &mut self.units {
+            if let Some((owner, shared_by)) = shared.remove(&unit.object) {
+                (unit.owner, unit.shared_by) = (owner, shared_by);
+            }
+        }
+        self.recipes = listed.recipes;
+    }
+
+    /// The commands of the build that read a file which is no unit's source.
+    pub(crate) fn recipes(&self) -> &Recipes {
+        static NONE: Recipes = Recipes::none();
+        self.recipes.as_ref().unwrap_or(&NONE)
     }
 
     /// The units compiled from `source` (a path from the tree's root); none if it is not in this kernel.
@@ -163,6 +196,13 @@ impl Database {
         let stored: Stored = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
         if stored.fingerprint == fingerprint { stored.into_database() } else { None }
     }
+}
+
+/// A module by its path without extension.
+fn module_owner(file: String) -> Owner {
+    // The module loader's name: scripts/Makefile.lib, `name-fix-token`.
+    let name = file.rsplit('/').next().unwrap_or_default().replace(['-', ','], "_");
+    Owner::Module { name, file }
 }
 
 const FIXDEP: &[u8] = b"scripts/basic/fixdep ";
@@ -220,7 +260,15 @@ fn unit(call: &str) -> Option<Unit> {
         .map(<[String]>::to_vec);
     let arguments = compile_arguments(compile.get(1..compile.len() - 1)?);
     let (named, object) = (source.strip_prefix("./").unwrap_or(source).to_owned(), from_root("", object));
-    Some(Unit { owner: owner(&arguments), source: from_root("", &named), named, object, arguments, objtool })
+    Some(Unit {
+        owner: owner(&arguments),
+        source: from_root("", &named),
+        shared_by: Vec::new(),
+        named,
+        object,
+        arguments,
+        objtool,
+    })
 }
 
 fn has_extension(path: &str, extension: &str) -> bool {
@@ -287,6 +335,11 @@ struct Stored {
     objtool: ObjtoolArguments,
     genksyms: Option<Vec<String>>,
     units: Vec<StoredUnit>,
+    /// The further owners of units, by their objects. (What an earlier version wrote lacks the two.)
+    #[serde(default)]
+    shared: BTreeMap<String, Vec<Owner>>,
+    #[serde(default)]
+    recipes: Option<Recipes>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -314,25 +367,39 @@ impl Stored {
                 StoredUnit(named, object, numbers(&arguments), owner, objtool)
             })
             .collect();
-        let Database { objtool, genksyms, .. } = database.clone();
-        Self { fingerprint: fingerprint.to_owned(), arguments, objtool, genksyms, units }
+        let is_shared = |unit: &&Unit| !unit.shared_by.is_empty();
+        let shared = database.units.iter().filter(is_shared);
+        let shared = shared.map(|unit| (unit.object.clone(), unit.shared_by.clone())).collect();
+        let Database { objtool, genksyms, recipes, .. } = database.clone();
+        Self { fingerprint: fingerprint.to_owned(), arguments, objtool, genksyms, units, shared, recipes }
     }
 
     /// `None` if a number is out of range.
-    fn into_database(self) -> Option<Database> {
+    fn into_database(mut self) -> Option<Database> {
+        let arguments = std::mem::take(&mut self.arguments);
         let words = |numbers: Vec<u32>| -> Option<Vec<String>> {
-            numbers.into_iter().map(|number| self.arguments.get(number as usize).cloned()).collect()
+            numbers.into_iter().map(|number| arguments.get(number as usize).cloned()).collect()
         };
         let mut units = Vec::with_capacity(self.units.len());
-        for StoredUnit(named, object, arguments, owner, objtool) in self.units {
+        for StoredUnit(named, object, arguments, owner, objtool) in std::mem::take(&mut self.units) {
             let source = from_root("", &named);
             let objtool = match objtool {
                 Some(numbers) => Some(words(numbers)?),
                 None => None,
             };
-            units.push(Unit { source, named, object, arguments: words(arguments)?, owner, objtool });
+            let shared_by = self.shared.remove(&object).unwrap_or_default();
+            units.push(Unit {
+                source,
+                named,
+                object,
+                arguments: words(arguments)?,
+                owner,
+                shared_by,
+                objtool,
+            });
         }
-        Some(Database::new(units, self.objtool, self.genksyms))
+        let database = Database::new(units, self.objtool, self.genksyms);
+        Some(Database { recipes: self.recipes, ..database })
     }
 }
 

@@ -1,15 +1,21 @@
 //! All patches together, applied to the files' contents in memory.
 
 use crate::apply::{Applied, Line, Subject, apply, original_lines};
-use crate::classify::{Kind, classify, unsupported};
+use crate::belongs::Part;
+use crate::error::CompileError;
 use crate::patch::{self, FileDiff, Name, PatchFile};
 use crate::session::Note;
 use kmend_refusal::{Code, Refusal};
 use std::collections::BTreeMap;
-use std::io;
 
-/// Gives the contents of a file of the kernel's source, `None` if there is no such file.
-pub type Read<'a> = &'a dyn Fn(&str) -> io::Result<Option<Vec<u8>>>;
+/// What is asked of a kernel.
+pub trait Source {
+    /// The contents of a file of its source, `None` if there is no such file.
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, CompileError>;
+
+    /// What a file is to it; whether the source has it, and whether the patch adds it.
+    fn part(&self, path: &str, is_there: bool, adds: bool) -> Result<Part, CompileError>;
+}
 
 /// A file as the patches leave it.
 #[derive(Debug)]
@@ -33,10 +39,12 @@ pub struct Edits {
     pub refusals: Vec<Refusal>,
     /// Whether only the modes of files change.
     pub only_modes: bool,
+    /// The sources that this kernel's build compiles no object from.
+    pub absent: Vec<String>,
 }
 
 /// Applies the patches one after the other.
-pub fn edit(patches: &[PatchFile], read: Read<'_>) -> io::Result<Edits> {
+pub fn edit(patches: &[PatchFile], source: &dyn Source) -> Result<Edits, CompileError> {
     let mut edits = Edits { only_modes: true, ..Edits::default() };
     let mut is_any = false;
     for patch in patches {
@@ -47,8 +55,8 @@ pub fn edit(patches: &[PatchFile], read: Read<'_>) -> io::Result<Edits> {
                     let text = format!("the mail `{subject}` holds no diff, and is passed over");
                     edits.note(&patch.name, &text);
                 }
-                let patch = Given { patch, is_whole: edits.is_whole(patch, &parsed.diffs, read)? };
-                parsed.diffs.iter().try_for_each(|diff| edits.take(patch, diff, read))?;
+                let patch = Given { patch, is_whole: edits.is_whole(patch, &parsed.diffs, source)? };
+                parsed.diffs.iter().try_for_each(|diff| edits.take(patch, diff, source))?;
             }
             Err(refusal) => {
                 is_any = true;
@@ -81,8 +89,8 @@ enum Found {
 }
 
 impl Edits {
-    fn take(&mut self, given: Given<'_>, diff: &FileDiff, read: Read<'_>) -> io::Result<()> {
-        let (path, is_there) = match self.path_of(given, diff, read)? {
+    fn take(&mut self, given: Given<'_>, diff: &FileDiff, source: &dyn Source) -> Result<(), CompileError> {
+        let (path, is_there) = match self.path_of(given, diff, source)? {
             Found::At(path) => (path, true),
             Found::Nowhere(path) => (path, false),
         };
@@ -97,36 +105,38 @@ impl Edits {
             return Ok(());
         }
         self.only_modes = false;
-        let kind = classify(&path);
-        if kind == Kind::Skipped {
-            self.note(&path, "is no part of a kernel: its hunks are passed over");
-            return Ok(());
-        }
-        let refusal = match kind {
-            Kind::Unsupported(code, why) => Some(unsupported(&path, code, why)),
-            _ if diff.is_binary => {
-                Some(unsupported(&path, Code::UnsupportedFile, "its difference is binary"))
+        let refuse = |code, why: &str| Refusal::new(code, &path, why).at(&path, None);
+        let refusal = match source.part(&path, is_there, adds(diff))? {
+            Part::Nothing(why) => {
+                self.note(&path, &format!("is passed over: {why}"));
+                return Ok(());
             }
-            _ if diff.is_copy => {
+            Part::NotBuilt => {
+                self.absent.push(path);
+                return Ok(());
+            }
+            Part::Refused(code, why) => Some(refuse(code, &why)),
+            Part::Text if diff.is_binary => Some(refuse(Code::UnsupportedFile, "its difference is binary")),
+            Part::Text if diff.is_copy => {
                 let why =
                     "it is a copy of another file: write the patch without -C, so that its text is in it";
-                Some(unsupported(&path, Code::UnsupportedFile, why))
+                Some(refuse(Code::UnsupportedFile, why))
             }
-            _ => None,
+            Part::Text => None,
         };
         if let Some(refusal) = refusal {
             self.refusals.push(refusal);
             return Ok(());
         }
-        if !is_there && diff.old.is_some() && !is_addition(diff) {
-            return self.refuse_missing(given, diff, &path, read);
+        if !is_there && !adds(diff) {
+            return self.refuse_missing(given, diff, &path, source);
         }
         if let (true, Some(new)) = (diff.is_rename, &diff.new)
-            && !self.rename(&path, given.name(new), read)?
+            && !self.rename(&path, given.name(new), source)?
         {
             return Ok(());
         }
-        self.apply(given.patch, &path, diff, read)
+        self.apply(given.patch, &path, diff, source)
     }
 
     fn note(&mut self, path: &str, text: &str) {
@@ -137,27 +147,37 @@ impl Edits {
     }
 
     /// Whether the names of a patch are whole paths: those of files that exist say so, and new ones follow them.
-    fn is_whole(&self, patch: &PatchFile, diffs: &[FileDiff], read: Read<'_>) -> io::Result<bool> {
+    fn is_whole(
+        &self,
+        patch: &PatchFile,
+        diffs: &[FileDiff],
+        source: &dyn Source,
+    ) -> Result<bool, CompileError> {
         if patch.depth.is_some() {
             return Ok(false);
         }
         let mut is_whole = false;
         for name in diffs.iter().filter_map(|diff| diff.old.as_ref()) {
-            if self.exists(&name.stripped, read)? {
+            if self.exists(&name.stripped, source)? {
                 return Ok(false);
             }
-            is_whole |= self.exists(whole(name), read)?;
+            is_whole |= self.exists(whole(name), source)?;
         }
         Ok(is_whole)
     }
 
     /// The file that a diff is about: the new name, or the old one if there is only a file of that.
-    fn path_of(&mut self, given: Given<'_>, diff: &FileDiff, read: Read<'_>) -> io::Result<Found> {
+    fn path_of(
+        &mut self,
+        given: Given<'_>,
+        diff: &FileDiff,
+        source: &dyn Source,
+    ) -> Result<Found, CompileError> {
         let new = diff.new.iter().filter(|_| !diff.is_rename && !diff.is_copy);
         let names: Vec<&Name> = new.chain(&diff.old).collect();
         for name in &names {
             let path = given.name(name);
-            if self.exists(path, read)? {
+            if self.exists(path, source)? {
                 if given.is_whole && diff.old.is_some() {
                     self.note(path, "is taken as named, without leaving out the first folder");
                 }
@@ -172,7 +192,7 @@ impl Edits {
         self.renamed.iter().find(|(_, new)| *new == path).map_or(path, |(old, _)| old)
     }
 
-    fn exists(&self, path: &str, read: Read<'_>) -> io::Result<bool> {
+    fn exists(&self, path: &str, source: &dyn Source) -> Result<bool, CompileError> {
         if self.renamed.values().any(|new| new == path) {
             return Ok(true);
         }
@@ -181,14 +201,14 @@ impl Edits {
         }
         match self.files.get(path) {
             Some(file) => Ok(file.lines.is_some() || file.original.is_some()),
-            None => Ok(read(path)?.is_some()),
+            None => Ok(source.read(path)?.is_some()),
         }
     }
 
     /// Notes that a file has another name from here on; says whether it can.
-    fn rename(&mut self, old: &str, new: &str, read: Read<'_>) -> io::Result<bool> {
+    fn rename(&mut self, old: &str, new: &str, source: &dyn Source) -> Result<bool, CompileError> {
         let new = new.to_owned();
-        if self.key(&new) != old && (self.exists(&new, read)? || self.files.contains_key(&new)) {
+        if self.key(&new) != old && (self.exists(&new, source)? || self.files.contains_key(&new)) {
             let why = format!("the patch gives it the name {new}, which another file has");
             self.refusals.push(Refusal::new(Code::PatchDoesNotApply, old, why).at(old, None));
             return Ok(false);
@@ -207,24 +227,23 @@ impl Edits {
         given: Given<'_>,
         diff: &FileDiff,
         path: &str,
-        read: Read<'_>,
-    ) -> io::Result<()> {
+        source: &dyn Source,
+    ) -> Result<(), CompileError> {
         let mut details = Vec::new();
         for name in diff.old.iter().chain(&diff.new) {
             let whole = whole(name);
             let starts = std::iter::once(0).chain(whole.match_indices('/').map(|(at, _)| at + 1));
             for (depth, start) in starts.enumerate() {
                 let candidate = whole.get(start..).unwrap_or_default();
-                if details.is_empty() && self.exists(candidate, read)? {
+                if details.is_empty() && self.exists(candidate, source)? {
                     details.push(format!("with -p{depth} it is {candidate}"));
                 }
             }
         }
-        let why = match details.is_empty() {
-            true => "there is no such file in this kernel's source",
-            false => {
-                "there is no such file in this kernel's source, but one if another number of folders is left out of its name"
-            }
+        let why = if details.is_empty() {
+            "there is no such file in this kernel's source"
+        } else {
+            "there is no such file in this kernel's source, but one if its name loses another number of folders"
         };
         let place = format!("{}:{}: `{}`", given.patch.name, diff.patch_line, diff.shown_name());
         let details = [place].into_iter().chain(details).collect();
@@ -233,9 +252,15 @@ impl Edits {
         Ok(())
     }
 
-    fn apply(&mut self, patch: &PatchFile, path: &str, diff: &FileDiff, read: Read<'_>) -> io::Result<()> {
+    fn apply(
+        &mut self,
+        patch: &PatchFile,
+        path: &str,
+        diff: &FileDiff,
+        source: &dyn Source,
+    ) -> Result<(), CompileError> {
         if !self.files.contains_key(path) {
-            let original = read(path)?;
+            let original = source.read(path)?;
             let lines = original.as_deref().map(original_lines);
             self.files.insert(path.to_owned(), Edited { original, lines });
         }
@@ -283,6 +308,11 @@ impl Given<'_> {
 /// A name as it stands in the patch.
 fn whole(name: &Name) -> &str {
     name.whole.strip_prefix("./").unwrap_or(&name.whole)
+}
+
+/// Whether a diff adds a file.
+fn adds(diff: &FileDiff) -> bool {
+    diff.old.is_none() || is_addition(diff)
 }
 
 /// Whether a diff writes a file from nothing: GNU diff -N names a new file on both sides, and tells by an empty range.

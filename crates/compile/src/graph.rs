@@ -196,6 +196,11 @@ impl Graph {
         self.files.binary_search_by(|file| file.as_str().cmp(path)).ok().map(|at| at as u32)
     }
 
+    /// All files that units may include, and the units' sources.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(String::as_str).filter(|file| *file != ABSENT)
+    }
+
     /// Whether some file may include this one.
     pub fn is_included(&self, path: &str) -> bool {
         self.number(path).is_some_and(|number| {

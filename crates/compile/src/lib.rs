@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! patch      unified diffs, parsed
+//!   ├─ belongs   what each file is to this kernel: asked of the database, the graph, and the build's commands (recipes)
 //!   └─ apply     to the files' contents in memory; every hunk that does not apply is a refusal
 //!       └─ lines     `#line` directives, so that untouched lines keep their numbers
 //! kconfig    words for people are told from options
@@ -24,6 +25,7 @@ mod adopt;
 mod apply;
 mod assembly;
 mod author;
+mod belongs;
 mod cache;
 mod classify;
 mod compiler;
@@ -57,6 +59,7 @@ mod place;
 mod prepare;
 mod reach;
 mod reads;
+mod recipes;
 mod reverse;
 mod scan;
 mod session;

@@ -31,7 +31,8 @@ type Side<T> = Result<Compiled<T>, CompileError>;
 
 impl Compile<'_> {
     /// Compiles the units whose sources are patched, and those that patched headers reach. Of the latter only
-    /// those come back whose objects differ, so that not all need be held at once.
+    /// those come back whose objects differ, so that not all need be held at once. An object of several modules comes once for
+    /// each.
     pub fn all(
         &self,
         units: &[Unit],
@@ -53,7 +54,7 @@ impl Compile<'_> {
         let (mut done, mut refusals) = (Vec::new(), Vec::new());
         for result in compiled? {
             match result {
-                Ok(unit) => done.extend(unit),
+                Ok(unit) => done.extend(unit.into_iter().flat_map(for_each_owner)),
                 Err(more) => refusals.extend(more),
             }
         }
@@ -155,6 +156,20 @@ impl Compile<'_> {
         let object = unit::sectioned(compiler, unit, &assembly, &self.prepared.exported, &stem)?;
         Ok(Compiled::Done((object, start.elapsed())))
     }
+}
+
+/// A unit once for each module that its object is linked into.
+fn for_each_owner(compiled: CompiledUnit) -> Vec<CompiledUnit> {
+    let more = compiled.unit.shared_by.clone().into_iter();
+    let mut all = vec![compiled];
+    for owner in more {
+        let of = |first: &CompiledUnit| {
+            let unit = Unit { owner, ..first.unit.clone() };
+            CompiledUnit { unit, original_was_cached: true, times: Times::default(), ..first.clone() }
+        };
+        all.extend(all.first().map(of));
+    }
+    all
 }
 
 struct OriginalSide {

@@ -10,6 +10,7 @@ use crate::compiler;
 use crate::configuration::Configuration;
 use crate::database::{Database, Unit};
 use crate::error::{CompileError, io_error};
+use crate::recipes::Recipes;
 use crate::static_keys::exported_by_vmlinux;
 use crate::target::{Progress, Target};
 use crate::tree;
@@ -70,11 +71,18 @@ pub fn prepare(target: &Target, progress: Progress<'_>) -> Result<Prepared, Comp
         make: make.clone(),
         lock: lock.clone(),
     };
-    if let Some(database) = Database::read(&stored, &fingerprint) {
+    let complete = |database: &Database| database.recipes.is_some();
+    if let Some(database) = Database::read(&stored, &fingerprint).filter(complete) {
         return Ok(ready(database, true));
     }
     let _held = hold(&lock)?;
-    if let Some(database) = Database::read(&stored, &fingerprint) {
+    if let Some(mut database) = Database::read(&stored, &fingerprint) {
+        if !complete(&database) {
+            // An earlier version of kmend made the tree, which is as good: only the listing lacks something.
+            progress("listing what the build reads");
+            database.complete_from(make.dry_run()?);
+            database.write(&stored, &fingerprint)?;
+        }
         return Ok(ready(database, true));
     }
     if let Some(headers) = shipped {
@@ -194,15 +202,11 @@ fn place_generated(
     write("include/generated/autoconf.h", &configuration.autoconf_header())?;
     write("include/config/auto.conf.cmd", "")?;
     write("include/config/auto.conf", &configuration.auto_conf(quoted))?;
-    // The files that the link of vmlinux and of the modules starts from: without them the dry run ends
-    // before it prints how objtool is run on these.
-    for empty in PLACEHOLDERS {
-        write(empty, "")?;
-    }
     Ok(())
 }
 
-/// Files that stand in for built ones while the dry run prints; see [`place_generated`].
+/// Files that stand in for built ones while the dry run prints: the link of vmlinux and of the modules starts from them, and
+/// without them the dry run ends before it prints how objtool is run on these.
 const PLACEHOLDERS: &[&str] = &["vmlinux.a", "vmlinux.o", "modules.order"];
 
 fn check_headers(headers: &Path, configuration: &Configuration) -> Result<(), CompileError> {
@@ -259,6 +263,10 @@ impl Make {
     }
 
     fn dry_run(&self) -> Result<Database, CompileError> {
+        for placeholder in PLACEHOLDERS {
+            let file = self.tree.join(placeholder);
+            fs::write(&file, "").map_err(io_error("write", &file))?;
+        }
         let jobs = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let command = Command::new("make")
             // -O keeps the lines of parallel jobs apart.
@@ -271,7 +279,9 @@ impl Make {
             .folder(&self.tree);
         // With -k make tells of the targets it could not reach by a bad exit status; what it printed counts.
         let output: Output = command.output()?;
+        let recipes = Recipes::of(&output.stdout, &self.tree);
         let database = Database::from_dry_run(&output.stdout)
+            .map(|database| database.with_recipes(recipes))
             .map_err(|_| CompileError::Database { why: command.failure(&output).to_string() });
         for placeholder in PLACEHOLDERS {
             remove(&self.tree.join(placeholder))?;

@@ -9,6 +9,7 @@
 //! ```
 
 use crate::author;
+use crate::belongs::Kernel;
 use crate::database::Unit;
 use crate::edits::Edits;
 use crate::error::{CompileError, io_error};
@@ -67,7 +68,12 @@ type Text = (Option<String>, Vec<String>);
 
 impl Search<'_> {
     /// The units beside `direct` that the patched files reach by being included.
-    pub fn run(&self, direct: &[Unit], included: &BTreeSet<String>) -> Result<Reached, CompileError> {
+    pub fn run(
+        &self,
+        direct: &[Unit],
+        included: &BTreeSet<String>,
+        kernel: &Kernel<'_>,
+    ) -> Result<Reached, CompileError> {
         let database = &self.prepared.database;
         let is_source = |path: &&String| !database.units_of(path).is_empty();
         let mut reached = Reached {
@@ -79,12 +85,12 @@ impl Search<'_> {
         if self.edits.files.keys().all(|path| is_source(&path) && !included.contains(path)) {
             return Ok(reached);
         }
-        let graph = Graph::of(self.prepared, self.target, self.progress)?;
-        let (seeds, names) = self.seeds(&graph);
+        let graph = kernel.graph()?;
+        let (seeds, names) = self.seeds(graph);
         if seeds.is_empty() && names.is_empty() {
             return Ok(reached);
         }
-        reached.refusals = self.others(&graph, &seeds)?;
+        reached.refusals = self.others(graph, &seeds)?;
         if !reached.refusals.is_empty() {
             return Ok(reached);
         }

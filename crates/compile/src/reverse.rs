@@ -3,7 +3,9 @@
 //! It is done to the text, so that all that reads patches reads this one too: names, modes, ranges and the signs of
 //! lines change places, and text between the diffs is left out.
 
-use crate::edits::edit;
+use crate::belongs::{Part, has_extension};
+use crate::edits::{Source, edit};
+use crate::error::CompileError;
 use crate::patch::{self, PatchFile, ranges};
 use crate::prepare::Prepared;
 use crate::session::read_file;
@@ -45,8 +47,23 @@ pub fn reversed(patch: &PatchFile) -> Result<PatchFile, Refusal> {
 
 /// Whether every hunk of `patch` applies to the kernel's source. Refusals of other kinds do not count here.
 pub fn applies(prepared: &Prepared, patch: &PatchFile) -> io::Result<bool> {
-    let edits = edit(std::slice::from_ref(patch), &|path| read_file(&prepared.tree, path))?;
-    Ok(!edits.refusals.iter().any(|refusal| refusal.code == Code::PatchDoesNotApply))
+    let edits = edit(std::slice::from_ref(patch), &Units(prepared)).map_err(io::Error::other)?;
+    let codes = [Code::PatchDoesNotApply, Code::AmbiguousHunk];
+    Ok(!edits.refusals.iter().any(|refusal| codes.contains(&refusal.code)))
+}
+
+/// A kernel of which only the C is looked at.
+struct Units<'a>(&'a Prepared);
+
+impl Source for Units<'_> {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, CompileError> {
+        read_file(&self.0.tree, path)
+    }
+
+    fn part(&self, path: &str, _is_there: bool, _adds: bool) -> Result<Part, CompileError> {
+        let is_c = has_extension(path, "h") || !self.0.database.units_of(path).is_empty();
+        Ok(if is_c { Part::Text } else { Part::Nothing(String::new()) })
+    }
 }
 
 /// Writes the pieces one after the other.

@@ -1,9 +1,10 @@
 //! From patches to objects: the crate's one entry.
 
 use crate::adopt::{new_units, settle_renamed};
+use crate::belongs::{Kernel, Part};
 use crate::classify::runs_elsewhere;
 use crate::database::Unit;
-use crate::edits::{Edited, Edits, edit};
+use crate::edits::{Edited, Edits, Source, edit};
 use crate::error::{CompileError, Failure, io_error};
 use crate::graph::included_sources;
 use crate::kconfig::settle_kconfig;
@@ -118,22 +119,26 @@ pub fn patch_and_compile(
     progress: Progress<'_>,
     look: Look<'_>,
 ) -> Result<Outcome, Failure> {
-    let mut edits = edit(patches, &|path| read_file(&prepared.tree, path))
-        .map_err(|source| CompileError::Io { doing: "read", path: prepared.tree.clone(), source })?;
+    let kernel = Kernel::new(prepared, target, progress);
+    let mut edits = edit(patches, &Asked { kernel: &kernel, tree: &prepared.tree })?;
     settle_kconfig(&mut edits);
     settle_renamed(&mut edits, prepared);
     let new = new_units(&mut edits, prepared);
     edits.files.retain(|_, file| file.lines.as_ref().map(|lines| joined(lines)) != file.original);
     let included = included_sources(prepared, target, progress)?;
-    let absent = absent_sources(&mut edits, prepared, &included);
+    let mut absent = absent_sources(&mut edits, prepared, &included);
+    absent.append(&mut edits.absent);
+    absent.sort();
+    absent.dedup();
     let mut units = units_of(&mut edits, prepared);
     units.extend(new);
     if edits.refusals.is_empty() && edits.files.is_empty() {
         edits.refusals.extend(absent.iter().map(|path| not_in_kernel(path)));
         if absent.is_empty() {
-            let why = match edits.only_modes {
-                true => "only the modes of files change, which is nothing to a kernel",
-                false => "no file that the patch changes is part of a kernel",
+            let why = if edits.only_modes {
+                "only the modes of files change, which is nothing to a kernel"
+            } else {
+                "no file that the patch changes is part of a kernel"
             };
             let subject = patches.iter().map(|patch| patch.name.as_str()).collect::<Vec<_>>().join(", ");
             edits.refusals.push(Refusal::new(Code::NothingChanges, subject, why));
@@ -155,7 +160,7 @@ pub fn patch_and_compile(
     let shadow = Shadow::create(&prepared.tree, &work.path().join("shadow"), files.collect(), &sources)?;
     let shadow = SharedShadow::new(shadow);
     let search = Search { target, prepared, edits: &edits, shadow: &shadow, work: work.path(), progress };
-    let reached = search.run(&units, &included)?;
+    let reached = search.run(&units, &included, &kernel)?;
     if !reached.refusals.is_empty() {
         return Err(Failure::Refused { refusals: reached.refusals });
     }
@@ -176,7 +181,9 @@ pub fn patch_and_compile(
         }
         units.extend(compile.all(&[], rest, progress)?);
     }
-    units.sort_by(|a, b| (&a.unit.source, &a.unit.object).cmp(&(&b.unit.source, &b.unit.object)));
+    let order =
+        |unit: &CompiledUnit| (unit.unit.source.clone(), unit.unit.object.clone(), unit.unit.owner.clone());
+    units.sort_by_key(order);
     let (touched, touched_start) = touched_by(&edits);
     let absent = absent.into_iter().map(|path| Note { file: Some(path), text: NOT_BUILT.to_owned() });
     let notes = edits.notes.iter().cloned().chain(notes).chain(absent).chain(elsewhere).collect();
@@ -231,15 +238,32 @@ fn joined(lines: &[crate::apply::Line]) -> Vec<u8> {
     lines.iter().flat_map(|line| line.bytes.iter().copied()).collect()
 }
 
-pub(crate) fn read_file(tree: &Path, path: &str) -> io::Result<Option<Vec<u8>>> {
-    match fs::read(tree.join(path)) {
+/// What the patches are asked about: a kernel, and its tree.
+struct Asked<'a> {
+    kernel: &'a Kernel<'a>,
+    tree: &'a Path,
+}
+
+impl Source for Asked<'_> {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, CompileError> {
+        read_file(self.tree, path)
+    }
+
+    fn part(&self, path: &str, is_there: bool, adds: bool) -> Result<Part, CompileError> {
+        self.kernel.part(path, is_there, adds)
+    }
+}
+
+pub(crate) fn read_file(tree: &Path, path: &str) -> Result<Option<Vec<u8>>, CompileError> {
+    let file = tree.join(path);
+    match fs::read(&file) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(None)
         }
         // A patch can name a folder.
         Err(error) if error.kind() == io::ErrorKind::IsADirectory => Ok(None),
-        Err(error) => Err(error),
+        Err(error) => Err(io_error("read", &file)(error)),
     }
 }
 
@@ -316,10 +340,23 @@ fn not_reached(
     (absent, notes)
 }
 
+/// A source that has one text under every name.
+struct One<'a>(&'a [u8]);
+
+impl Source for One<'_> {
+    fn read(&self, _path: &str) -> Result<Option<Vec<u8>>, CompileError> {
+        Ok(Some(self.0.to_vec()))
+    }
+
+    fn part(&self, _path: &str, _is_there: bool, _adds: bool) -> Result<Part, CompileError> {
+        Ok(Part::Text)
+    }
+}
+
 /// One round of a fuzz target: nothing here may panic or run without bound.
 pub fn fuzz_round(bytes: &[u8], file: &[u8]) {
     let patch = PatchFile { fuzz: MOST_FUZZ, ..PatchFile::new("fuzz.patch", bytes) };
-    let Ok(edits) = edit(&[patch], &|_| Ok(Some(file.to_vec()))) else { return };
+    let Ok(edits) = edit(&[patch], &One(file)) else { return };
     for lines in edits.files.values().filter_map(|file| file.lines.as_ref()) {
         let _ = with_line_numbers(lines);
     }

@@ -220,10 +220,31 @@ fn what_does_not_compile_is_refused_with_the_compilers_words() {
 }
 
 #[test]
-fn a_patch_to_documentation_changes_nothing() {
+fn a_patch_to_what_no_kernel_depends_on_changes_nothing() {
     let kernel = Kernel::new();
-    let refusals = refused(&kernel, &[patch("Documentation/a.rst", "@@ -1 +1 @@\n-a\n+b\n")]);
-    assert_eq!(refusals[0].code, Code::NothingChanges);
+    for path in ["Documentation/a.rst", "samples/b/Makefile", "samples/b/none.h"] {
+        let refusals = refused(&kernel, &[patch(path, "@@ -1 +1 @@\n-a\n+b\n")]);
+        assert_eq!((refusals[0].code, refusals.len()), (Code::NothingChanges, 1), "{path}: {refusals:?}");
+    }
+    // What it does not depend on need not even apply.
+    let notes =
+        build(&kernel, &[patch("samples/b/b.c", "@@ -1 +1 @@\n-x\n+b\n"), patch("fs/main.c", STEP_TWO)]);
+    assert_eq!(notes.unwrap().notes.len(), 1);
+}
+
+#[test]
+fn what_the_build_reads_beside_units_is_refused() {
+    let kernel = Kernel::new();
+    for (path, code, why) in [
+        ("fs/words.txt", Code::GeneratedFrom, "tr a b"),
+        ("fs/notes.awk", Code::UnsupportedFile, "fs/Makefile names it"),
+        ("fs/entry.S", Code::Assembly, "ftrace"),
+        ("Makefile", Code::BuildFile, "whole kernel"),
+    ] {
+        let refusals = refused(&kernel, &[patch(path, "@@ -1 +1 @@\n-a\n+b\n")]);
+        assert_eq!((refusals[0].code, refusals.len()), (code, 1), "{path}: {refusals:?}");
+        assert!(refusals[0].why.contains(why), "{path}: {refusals:?}");
+    }
 }
 
 /// A diff that takes `fs/main.c` away.

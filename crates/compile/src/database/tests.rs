@@ -13,6 +13,7 @@ const LOG: &str = concat!(
     "scripts/basic/fixdep a/b/.c.o.d a/b/c.o 'gcc-12 -Wp,-MMD,a/b/.c.o.d -D__KERNEL__ -DMODULE ",
     "-DKBUILD_MODNAME='\\''\"x\"'\\'' -c -o a/z/../b/c.o a/z/../b/c.c' > a/b/.c.o.cmd\n",
     "set -e; trap 'x' PIPE; printf '%s\\n'   z/../b/c.o d.o | awk '!x[$0]++ { print(\"a/\"$0) }' > a/my-mod.mod; printf\n",
+    "set -e; trap 'x' PIPE; printf '%s\\n'   d.o b/c.o | awk '!x[$0]++ { print(\"a/\"$0) }' > a/other.mod; printf\n",
     "ld -r -o a/my-mod.o; ./tools/objtool/objtool --orc --link --module a/my-mod.o\n",
     "ld -r -o vmlinux.o; ./tools/objtool/objtool --orc --link vmlinux.o;\n",
     "scripts/basic/fixdep scripts/.x.d scripts/x 'gcc-12 -O2 -o scripts/x scripts/x.c' > y\n",
@@ -33,6 +34,7 @@ fn a_dry_run_gives_units_owners_and_objtool() {
     assert_eq!(slub.objtool, Some(words("--orc --uaccess")));
     let [unit] = database.units_of("a/b/c.c") else { panic!("{database:?}") };
     assert_eq!(unit.owner, Owner::Module { name: "my_mod".to_owned(), file: "a/my-mod".to_owned() });
+    assert_eq!(unit.shared_by, [Owner::Module { name: "other".to_owned(), file: "a/other".to_owned() }]);
     assert_eq!(unit.objtool, None);
     assert_eq!((unit.named.as_str(), unit.object.as_str()), ("a/z/../b/c.c", "a/b/c.o"));
     assert_eq!(database.objtool.module, Some(words("--orc --link --module")));
@@ -46,6 +48,7 @@ fn it_reads_back_what_it_wrote_and_only_for_its_fingerprint() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("database.json");
     let database = Database::from_dry_run(LOG.as_bytes()).unwrap();
+    let database = Database { recipes: Some(Recipes::of(LOG.as_bytes(), scratch.path())), ..database };
     database.write(&path, "one").unwrap();
     assert_eq!(Database::read(&path, "one"), Some(database));
     assert_eq!(Database::read(&path, "two"), None);

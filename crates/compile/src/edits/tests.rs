@@ -1,13 +1,23 @@
 use super::*;
+use crate::belongs::has_extension;
 
 const FILES: &[(&str, &str)] =
     &[("fs/a.c", "int a;\nint b;\n"), ("fs/b.c", "int c;\n"), ("top.c", "int t;\n")];
 
-fn edited(patches: &[PatchFile]) -> Edits {
-    let read = |path: &str| -> io::Result<Option<Vec<u8>>> {
+struct Files;
+
+impl Source for Files {
+    fn read(&self, path: &str) -> Result<Option<Vec<u8>>, CompileError> {
         Ok(FILES.iter().find(|(name, _)| *name == path).map(|(_, text)| text.as_bytes().to_vec()))
-    };
-    edit(patches, &read).unwrap()
+    }
+
+    fn part(&self, path: &str, _is_there: bool, _adds: bool) -> Result<Part, CompileError> {
+        Ok(if has_extension(path, "rst") { Part::Nothing("no unit".to_owned()) } else { Part::Text })
+    }
+}
+
+fn edited(patches: &[PatchFile]) -> Edits {
+    edit(patches, &Files).unwrap()
 }
 
 fn patch(text: &str) -> PatchFile {

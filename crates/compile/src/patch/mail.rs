@@ -177,7 +177,9 @@ impl Headers {
 fn part(lines: &[&[u8]], text: &mut Vec<u8>, depth: usize) -> Result<(), String> {
     let headers = Headers::of(lines);
     let (head, body) = lines.split_at(headers.lines.min(lines.len()));
-    head.iter().for_each(|line| text.extend_from_slice(line));
+    for line in head {
+        text.extend_from_slice(line);
+    }
     let kind = headers.kind();
     if kind.starts_with("text/html") {
         return Ok(());
@@ -202,7 +204,7 @@ fn part(lines: &[&[u8]], text: &mut Vec<u8>, depth: usize) -> Result<(), String>
                 unquote(line, text)?;
             }
         }
-        "" | "7bit" | "8bit" | "binary" => body.iter().for_each(|line| text.extend_from_slice(line)),
+        "" | "7bit" | "8bit" | "binary" => text.extend(body.concat()),
         other => return Err(format!("its transfer encoding is `{other}`, which is not known")),
     }
     if text.last().is_some_and(|&byte| byte != b'\n') {
@@ -217,13 +219,13 @@ fn parts(body: &[&[u8]], boundary: &str, text: &mut Vec<u8>, depth: usize) -> Re
         return Err("its parts lie too deep in each other".to_owned());
     }
     let mark = format!("--{boundary}");
-    let is_mark = |line: &&[u8]| {
+    let is_mark = |line: &&[u8]| -> bool {
         let rest = line.strip_prefix(mark.as_bytes()).map(<[u8]>::trim_ascii);
         rest.is_some_and(|rest| rest.is_empty() || rest == b"--")
     };
     // What is before the first mark, and behind the last, is no part (RFC 2046, 5.1.1).
     let count = body.iter().filter(|line| is_mark(line)).count();
-    let pieces: Vec<&[&[u8]]> = body.split(|line| is_mark(&line)).collect();
+    let pieces: Vec<&[&[u8]]> = body.split(|line| is_mark(line)).collect();
     for lines in pieces.get(1..count.max(1)).unwrap_or_default() {
         part(lines, text, depth + 1)?;
     }
@@ -275,7 +277,7 @@ fn decoded_words(value: &str) -> String {
             continue;
         };
         // White space between two encoded words is no part of the text.
-        if !(before.trim().is_empty() && !text.is_empty()) {
+        if !before.trim().is_empty() || text.is_empty() {
             text.extend_from_slice(before.as_bytes());
         }
         text.extend(word);

@@ -25,6 +25,13 @@ impl Kernel {
         write(&source, "fs/inner.c", "static int inner(void)\n{\n\treturn 1;\n}\n");
         write(&source, "fs/table.c", "#include \"table.h\"\nint table(void)\n{\n\treturn TABLE;\n}\n");
         write(&source, "fs/unbuilt.c", "int unbuilt;\n");
+        write(&source, "fs/entry.S", "a\n");
+        write(&source, "fs/words.txt", "a\n");
+        write(&source, "fs/Makefile", "x: notes.awk\n");
+        write(&source, "fs/notes.awk", "a\n");
+        write(&source, "Documentation/a.rst", "a\n");
+        write(&source, "samples/b/b.c", "a\n");
+        write(&source, "samples/b/Makefile", "a\n");
         write(&source, "tools/Makefile", "all:\n");
         write(&source, "arch/x86/k.c", "");
         write(&source, "Makefile", &makefile());
@@ -65,6 +72,9 @@ fn makefile() -> String {
             goals += part;
         }
     }
+    let assembly = "$(CC) -D__KERNEL__ -D__ASSEMBLY__ -c -o fs/entry.o fs/entry.S";
+    goals += &format!("\t{assembly}; scripts/basic/fixdep d fs/entry.o '{assembly}' > x\n");
+    goals += "\tmake -f scripts/Makefile.build obj=fs\n\ttr a b < fs/words.txt > fs/made.h\n";
     goals += "modules:\n\nfs/table.o:\n\techo '#define TABLE 7' > fs/table.h\n\ttouch $@\n";
     goals + ".PHONY: scripts prepare0 vmlinux modules fs/table.o\n"
 }
