@@ -338,7 +338,7 @@ struct Stored {
     /// The further owners of units, by their objects. (What an earlier version wrote lacks the two.)
     #[serde(default)]
     shared: BTreeMap<String, Vec<Owner>>,
-    #[serde(default)]
+    #[serde(default, rename = "inputs")]
     recipes: Option<Recipes>,
 }
 

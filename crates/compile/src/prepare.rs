@@ -78,9 +78,13 @@ pub fn prepare(target: &Target, progress: Progress<'_>) -> Result<Prepared, Comp
     let _held = hold(&lock)?;
     if let Some(mut database) = Database::read(&stored, &fingerprint) {
         if !complete(&database) {
-            // An earlier version of kmend made the tree, which is as good: only the listing lacks something.
-            progress("listing what the build reads");
-            database.complete_from(make.dry_run()?);
+            // An earlier version of kmend made the tree, which is as good: only the listing lacks something. It takes a tree
+            // in which nothing is made yet, because what is made is not printed.
+            let aside = target.derived.join("listing");
+            remove_folder(&aside)?;
+            let make = Make { tree: aside.clone(), ..make.clone() };
+            database.complete_from(make_tree(target, &configuration, shipped, &make, progress)?);
+            remove_folder(&aside)?;
             database.write(&stored, &fingerprint)?;
         }
         return Ok(ready(database, true));
@@ -90,16 +94,27 @@ pub fn prepare(target: &Target, progress: Progress<'_>) -> Result<Prepared, Comp
     }
     remove(&stored)?;
     remove_folder(&tree)?;
+    let database = make_tree(target, &configuration, shipped, &make, progress)?;
+    database.write(&stored, &fingerprint)?;
+    Ok(ready(database, false))
+}
+
+/// Makes the tree of `make`, and lists its commands.
+fn make_tree(
+    target: &Target,
+    configuration: &Configuration,
+    shipped: Option<&Path>,
+    make: &Make,
+    progress: Progress<'_>,
+) -> Result<Database, CompileError> {
     progress("linking the source");
-    tree::create(&target.source, &tree)?;
+    tree::create(&target.source, &make.tree)?;
     progress("placing the configuration and the generated headers");
-    place_generated(target, &configuration, shipped, &tree)?;
+    place_generated(target, configuration, shipped, &make.tree)?;
     progress("building the build system's own programs");
     make.host_programs()?;
     progress("listing the compile commands");
-    let database = make.dry_run()?;
-    database.write(&stored, &fingerprint)?;
-    Ok(ready(database, false))
+    make.dry_run()
 }
 
 impl Prepared {
