@@ -217,7 +217,7 @@ impl Subject {
         let request = Request {
             cache: &self.cache,
             kernel: &self.kernel,
-            patches: vec![(patch.name.clone(), patch.bytes.clone())],
+            patches: vec![patch.clone()],
             name: None,
             replace: false,
             fixes: Vec::new(),

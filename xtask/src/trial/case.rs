@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone)]
 pub(crate) enum Expected {
     /// It becomes a livepatch that does this in a guest.
-    Works(Test),
+    Works(Box<Test>),
     /// It is refused with all of these.
     Refused(Vec<ExpectedRefusal>),
     /// It changes nothing.
@@ -68,7 +68,7 @@ fn read_case(folder: &Path, name: &str) -> Result<Case> {
     let expected = match found[..] {
         ["test"] => {
             let text = fs::read_to_string(beside("test"))?;
-            Expected::Works(Test::parse(&text).map_err(anyhow::Error::msg)?)
+            Expected::Works(Box::new(Test::parse(&text).map_err(anyhow::Error::msg)?))
         }
         ["refuse"] => {
             let lines = ExpectedRefusal::parse_all(&fs::read_to_string(beside("refuse"))?);

@@ -229,7 +229,7 @@ mod tests {
         for (ending, packed) in PACKED {
             let path = folder.path().join(format!("x.patch.{ending}"));
             fs::write(&path, hex::decode(packed).unwrap()).unwrap();
-            let read = patches(&[path.clone()]).read().unwrap();
+            let read = patches(std::slice::from_ref(&path)).read().unwrap();
             assert_eq!(read, [PatchFile::new("x.patch", DIFF)], "{ending}");
             let cut = hex::decode(packed).unwrap();
             fs::write(&path, &cut[..cut.len() / 2]).unwrap();
