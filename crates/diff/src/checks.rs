@@ -7,6 +7,7 @@ use crate::gone::{self, PassedOver};
 use crate::marks::Marks;
 use crate::memory::MemoryChanges;
 use crate::references::Target;
+use crate::select;
 use crate::special::{Registers, Treatment};
 use crate::update::{self, Update};
 use kmend_object::{Binding, SectionId};
@@ -22,7 +23,7 @@ pub(crate) fn changes(
     passed: &mut PassedOver,
 ) -> (Vec<Update>, Vec<Refusal>) {
     let (mut updates, mut refusals) = (Vec::new(), Vec::new());
-    for patched in comparison.patched.ids() {
+    for patched in comparison.patched.ids().filter(|&id| !is_type_id(comparison.patched, id)) {
         let Some(original) = comparison.pairing.original(patched) else { continue };
         let Some(reason) = comparison.difference(original, patched) else { continue };
         let is_gone_too = passed.alone_use_original(comparison.original, original)
@@ -68,11 +69,15 @@ fn refuse_fixed(unit: &Unit<'_>, id: AtomId, why: &str) -> Refusal {
         Treatment::Registration(Registers::Export | Registers::Parameter) => {
             Refusal::new(Code::ChangedExport, unit.name(id), format!("in {section}: {why}"))
         }
-        Treatment::Registration(_) => Refusal::new(
+        Treatment::Registration(Registers::Start) => Refusal::new(
             Code::ChangedInit,
             unit.name(id),
             format!("it is registered through {section} at the start: {why}"),
         ),
+        Treatment::Registration(Registers::Description | Registers::TypeIds | Registers::OfModule) => {
+            let why = format!("the running kernel keeps the entries of {section} that it has: {why}");
+            Refusal::new(Code::ChangedRegistration, unit.name(id), why)
+        }
         _ => Refusal::new(Code::UnknownSection, section, format!("{}: {why}", unit.name(id))),
     }
 }
@@ -92,7 +97,12 @@ fn refuse_registrations(
         }
     }
     for id in comparison.patched.ids().filter(|&id| is_unpaired(comparison.patched, id)) {
-        if comparison.pairing.original(id).is_some() || requests.ignores(comparison.patched, id) {
+        // What a new entry registers may go along ([`refuse_unused_entries`]).
+        let may_go_along = select::is_of_module(comparison.patched, id);
+        if may_go_along
+            || comparison.pairing.original(id).is_some()
+            || requests.ignores(comparison.patched, id)
+        {
             continue;
         }
         let section = &comparison.patched.section_of(id).name;
@@ -133,11 +143,27 @@ fn export(unit: &Unit<'_>, id: AtomId, why: &str) -> Refusal {
     Refusal::new(Code::ChangedExport, symbol.unwrap_or(&entry), why)
 }
 
-/// Whether it registers something or lies in an unknown section. Descriptions for tracing do not count: what
-/// the running kernel has of them stays valid.
+/// Whether it registers something or lies in an unknown section.
 fn is_unpaired(unit: &Unit<'_>, id: AtomId) -> bool {
-    unit.atom(id).kind == AtomKind::Fixed
-        && unit.treatment_of(id) != Treatment::Registration(Registers::Description)
+    unit.atom(id).kind == AtomKind::Fixed && !is_type_id(unit, id)
+}
+
+/// Whether it is compared by what it stands for ([`crate::type_ids`]).
+fn is_type_id(unit: &Unit<'_>, id: AtomId) -> bool {
+    unit.treatment_of(id) == Treatment::Registration(Registers::TypeIds)
+}
+
+/// New entries of tables that are read of each module, which no new variable of the livepatch goes with.
+pub(crate) fn refuse_unused_entries(comparison: &Comparison<'_>, kept: &BTreeSet<AtomId>) -> Vec<Refusal> {
+    let Comparison { patched, pairing, requests, .. } = comparison;
+    let is_unused = |&id: &AtomId| {
+        select::is_of_module(patched, id)
+            && pairing.original(id).is_none()
+            && !kept.contains(&id)
+            && !requests.ignores(patched, id)
+    };
+    let why = "it is new, and nothing of the livepatch uses what it registers";
+    patched.ids().filter(is_unused).map(|id| refuse_fixed(patched, id, why)).collect()
 }
 
 /// Whether a reference means a place in code, and not a function's entry.

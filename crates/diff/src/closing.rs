@@ -24,7 +24,7 @@ use crate::marks::Marks;
 use crate::memory::MemoryChanges;
 use crate::names;
 use crate::references::Target;
-use crate::special::{Registers, Treatment};
+use crate::special::Treatment;
 use crate::update::Update;
 use kmend_refusal::{Code, Refusal};
 use residue::Piece;
@@ -52,9 +52,7 @@ enum Rule {
     /// New code and data to which nothing leads that is kept. What is equal cannot lead to it, because it has no
     /// partner; what another unit of the patch refers to is kept.
     NewAndUnused,
-    /// Descriptions for tracing and probing: those of the running kernel stay valid, and new ones are read at the start.
-    Description,
-    /// Exports and parameters are told, or refused, where they are compared.
+    /// What registers something is told, or refused, where it is compared.
     Told,
     /// Entries that only objtool or the linker reads (`compared: false` in the table of sections).
     ToolsOnly,
@@ -182,7 +180,6 @@ fn removed(unit: &Unit<'_>, id: AtomId) -> Option<Rule> {
 
 fn fixed(unit: &Unit<'_>, id: AtomId) -> Option<Rule> {
     match (unit.atom(id).kind, unit.treatment_of(id)) {
-        (AtomKind::Fixed, Treatment::Registration(Registers::Description)) => Some(Rule::Description),
         (AtomKind::Fixed, _) => Some(Rule::Told),
         (AtomKind::Entry, Treatment::Entries { compared: false, .. }) => Some(Rule::ToolsOnly),
         _ => None,

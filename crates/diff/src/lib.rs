@@ -32,6 +32,7 @@ mod room;
 mod runtime;
 mod select;
 mod special;
+mod type_ids;
 mod update;
 
 pub use author::{Callback, Moment};
@@ -183,7 +184,10 @@ pub fn compare_in(
     let pairing = pair::pair(&original, &patched);
     let requests = Requests::of(&patched, &pairing);
     let comparison = Comparison::new(&original, &patched, &pairing, &requests);
-    let (marks, mut refusals) = marks::mark(&comparison, fentry, context.exit_pointer);
+    let (marks, obstacles) = marks::mark(&comparison, fentry, context.exit_pointer);
+    // Where nothing is built it is worth a remark, and no more.
+    let (mut refusals, remarks) =
+        if fentry == Fentry::IfUsed { (Vec::new(), obstacles) } else { (obstacles, Vec::new()) };
     let mut passed = PassedOver::of(&comparison, context.touched);
     let memory = MemoryChanges::of(&comparison);
     let (updates, more) = checks::changes(&comparison, &marks, &memory, &mut passed);
@@ -204,6 +208,8 @@ pub fn compare_in(
     let new = needed.chain(patched.ids().filter(is_wanted));
     let selection = select::select(&original, &patched, &pairing, &marks, new);
     refusals.extend(selection.refusals.iter().cloned());
+    refusals.extend(type_ids::refuse_changes(&comparison));
+    refusals.extend(checks::refuse_unused_entries(&comparison, &selection.kept));
     refusals.extend(checks::refuse_unknown_sections(&patched, &irregular, &requests, &selection.kept));
     if refusals.is_empty() {
         let (comparison, marks, memory) = (&comparison, &marks, &memory);
@@ -235,7 +241,9 @@ pub fn compare_in(
     let variables = selection.kept.iter().filter(is_variable).map(|&id| patched.name(id)).collect();
     let callback = |&(moment, id)| Callback { moment, function: patched.name(id), symbol: symbols[&id] };
     let callbacks = requests.callbacks.iter().map(callback).collect();
-    let notes = comparison.ignored().into_iter().chain(requests.idle([&original, &patched])).collect();
+    let remark = |refusal: &Refusal| format!("{} could not be redirected: {}", refusal.subject, refusal.why);
+    let notes = comparison.ignored().into_iter().chain(requests.idle([&original, &patched]));
+    let notes = notes.chain(remarks.iter().map(remark)).collect();
     let updates = updates.iter().map(|update| VariableUpdate {
         variable: update.place.name().to_owned(),
         words: update.words.len(),

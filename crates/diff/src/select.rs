@@ -14,7 +14,7 @@ use crate::names;
 use crate::pair::Pairing;
 use crate::references::{Reference, Target};
 use crate::runtime;
-use crate::special::{self, Memory, Treatment};
+use crate::special::{self, Memory, Registers, Treatment};
 use kmend_object::{Place, elf};
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeSet, HashSet};
@@ -70,10 +70,15 @@ pub(crate) fn select<'a>(
         }
         selector.keep(id);
     }
-    while let Some(id) = selector.queue.pop() {
-        selector.follow(id);
+    loop {
+        while let Some(id) = selector.queue.pop() {
+            selector.follow(id);
+        }
+        selector.keep_entries();
+        if selector.queue.is_empty() {
+            return selector.selection;
+        }
     }
-    selector.selection
 }
 
 /// Where a reference of a kept atom leads. The caller has made sure that it leads somewhere.
@@ -124,6 +129,27 @@ impl Selector<'_> {
     fn keep(&mut self, id: AtomId) {
         if self.selection.kept.insert(id) {
             self.queue.push(id);
+        }
+    }
+
+    /// Keeps the new entries of tables that are read of each module, where what they register is in this one.
+    fn keep_entries(&mut self) {
+        let is_new = |id: &AtomId| self.selection.kept.contains(id) && self.pairing.original(*id).is_none();
+        let goes_along = |id: &AtomId| {
+            let mut references = self.patched.atom(*id).references.iter().peekable();
+            is_of_module(self.patched, *id)
+                && self.pairing.original(*id).is_none()
+                && references.peek().is_some()
+                && references.all(|reference| match &reference.target {
+                    Target::Atom { id, .. } => is_new(id),
+                    // A format that only a branch which is left out prints stands in the table all the same.
+                    Target::Text { .. } => !self.selection.kept.is_empty(),
+                    _ => false,
+                })
+        };
+        let entries: Vec<AtomId> = self.patched.ids().filter(goes_along).collect();
+        for id in entries {
+            self.keep(id);
         }
     }
 
@@ -238,7 +264,7 @@ impl Selector<'_> {
                 let why = format!("{user} needs it, and it lies in {}", section.name);
                 self.refuse(id, Code::UnknownSection, &name, why);
             }
-            AtomKind::Fixed => {
+            AtomKind::Fixed if !is_of_module(self.patched, id) => {
                 let why = format!("{user} refers to {name} in it, which the running kernel does not have");
                 self.refuse(id, Code::UnknownSection, &section.name, why);
             }
@@ -246,7 +272,7 @@ impl Selector<'_> {
                 let why = format!("{user} refers to data without a name in {}", section.name);
                 self.refuse(id, Code::UnsupportedReference, &name, why);
             }
-            AtomKind::Variable | AtomKind::Content | AtomKind::Entry => {}
+            AtomKind::Variable | AtomKind::Content | AtomKind::Entry | AtomKind::Fixed => {}
         }
         self.keep(id);
     }
@@ -265,6 +291,11 @@ impl Selector<'_> {
         };
         self.refuse(id, Code::UnsupportedReference, &self.patched.name(id), why);
     }
+}
+
+/// Whether it is an entry of a table that the kernel reads of each module when that is loaded.
+pub(crate) fn is_of_module(unit: &Unit<'_>, id: AtomId) -> bool {
+    unit.treatment_of(id) == Treatment::Registration(Registers::OfModule)
 }
 
 /// Whether a new variable can simply live in the module's own section of this name.

@@ -46,8 +46,12 @@ pub(crate) enum Registers {
     Parameter,
     /// Code or data of the start: it has run.
     Start,
-    /// Descriptions for tracing and probing.
+    /// Descriptions for tracing and probing, which were read at the start.
     Description,
+    /// Numbers of types, which are put in at the final link ([`crate::type_ids`]).
+    TypeIds,
+    /// What the kernel reads of each module when that is loaded: a livepatch may have entries of its own.
+    OfModule,
 }
 
 /// What happens to the memory that a section's data lie in. It belongs to a variable's identity: patched code takes the
@@ -173,13 +177,16 @@ const TABLE: &[Row] = &[
     row("_error_injection_whitelist", Treatment::Registration(Registers::Description)),
     row(".static_call_tramp_key", Treatment::Registration(Registers::Description)), // include/linux/static_call.h
     row(TRAMPOLINES, Treatment::Plain),
-    row(".BTF_ids*", Treatment::Registration(Registers::Description)), // include/linux/btf_ids.h
+    row(".BTF_ids*", Treatment::Registration(Registers::TypeIds)), // include/linux/btf_ids.h
+    row("___srcu_struct_ptrs", Treatment::Registration(Registers::OfModule)), // include/linux/srcutree.h: srcu_module_coming()
+    row("__trace_printk_fmt", Treatment::Registration(Registers::OfModule)), // kernel/trace/trace_printk.c: hold_module_trace_bprintk_format()
     // Notes of the toolchain.
     row(".note*", Treatment::Ignored),
     row(".comment", Treatment::Ignored),
     row(".debug_*", Treatment::Ignored),            // DWARF 5, section 7.1
     row(".BTF*", Treatment::Ignored),
     row(".kmend.*", Treatment::Ignored),            // crates/compile/headers/kmend.h: the author's requests
+    row(".kpatch.*", Treatment::Ignored),           // kpatch's kmod/patch/kpatch-macros.h: the same by other names
     row(".llvm*", Treatment::Ignored),
     // Ordinary code and data.
     row(".text*", Treatment::Plain),
