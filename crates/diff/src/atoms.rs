@@ -81,6 +81,8 @@ pub(crate) struct Unit<'a> {
     symbols: Vec<Vec<SymbolId>>,
     /// By symbol: the atom it stands in.
     by_symbol: HashMap<SymbolId, AtomId>,
+    /// By section: where a call of the tracer was made a nop.
+    pub(crate) traced_nops: Vec<BTreeSet<u64>>,
     /// By section: where `__patchable_function_entries` says that a function's padding begins.
     pub(crate) prefixes: Vec<BTreeSet<u64>>,
 }
@@ -103,6 +105,7 @@ impl<'a> Unit<'a> {
             treatments,
             symbols: Vec::new(),
             by_symbol: HashMap::new(),
+            traced_nops: references::traced_nops(object),
             prefixes: Vec::new(),
         };
         let symbols = symbols_by_section(object);

@@ -78,10 +78,41 @@ impl Requests {
             updates: texts(unit, ".kmend.update"),
             ..Requests::default()
         };
+        requests.read_kpatch(unit);
         for moment in Moment::ALL {
             requests.read_callbacks(unit, pairing, moment);
         }
         requests
+    }
+
+    /// What an author said by kpatch's own macros (its kmod/patch/kpatch-macros.h): pointers to functions, to names of
+    /// sections, and, each beside the name of an object, to callbacks.
+    fn read_kpatch(&mut self, unit: &Unit<'_>) {
+        let targets = |name: &str| {
+            let references = references::of_section_named(unit, name).into_iter();
+            references.map(|reference| references::target(unit, &reference)).collect::<Vec<_>>()
+        };
+        for target in targets(".kpatch.ignore.functions") {
+            if let Target::Atom { id, offset: 0 } = target {
+                self.functions.extend(unit.source_names(id));
+            }
+        }
+        for target in targets(".kpatch.ignore.sections") {
+            if let Target::Text { section, offset } = target {
+                let text = unit.object.section(section).string_at(offset);
+                self.sections.extend(text.map(|text| text.to_string()));
+            }
+        }
+        for moment in Moment::ALL {
+            for target in targets(&format!(".kpatch.callbacks.{moment}")) {
+                match target {
+                    Target::Atom { id, offset: 0 } if unit.atom(id).kind == AtomKind::Function => {
+                        self.callbacks.push((moment, id));
+                    }
+                    _ => {}
+                }
+            }
+        }
     }
 
     fn read_callbacks(&mut self, unit: &Unit<'_>, pairing: &Pairing, moment: Moment) {

@@ -52,14 +52,18 @@ impl Unit<'_> {
                     self.cut_at_symbols(id, &symbols[id.index()], AtomKind::Fixed);
                 }
                 Treatment::Entries { relocations, .. } => {
-                    // Without CONFIG_DEBUG_BUGVERBOSE a __bug_table entry has one relocation.
-                    let rhythms = [relocations, 1];
-                    if !rhythms.iter().any(|&n| self.cut_entries(id, &raw[id.index()], n).is_some()) {
+                    // Without CONFIG_DEBUG_BUGVERBOSE a __bug_table entry has one relocation. An entry of __ex_table had three
+                    // since Linux 4.6, its handler, until that became a number in 5.16 (arch/x86/include/asm/asm.h).
+                    let rhythms = [relocations, relocations + 1, 1];
+                    let mut cut = |to_code| {
+                        rhythms.iter().any(|&n| self.cut_entries(id, &raw[id.index()], n, to_code).is_some())
+                    };
+                    if !cut(true) && !cut(false) {
                         irregular.push(IrregularSection { section: id });
                     }
                 }
                 Treatment::RuntimePointer => {
-                    if self.cut_entries(id, &raw[id.index()], 1).is_none() {
+                    if self.cut_entries(id, &raw[id.index()], 1, false).is_none() {
                         irregular.push(IrregularSection { section: id });
                     }
                 }
@@ -122,30 +126,69 @@ impl Unit<'_> {
         }
     }
 
-    /// Cuts a table into entries of equal size. `None` where its relocations do not have one rhythm.
-    fn cut_entries(&mut self, section: SectionId, raw: &[RawReference], per_entry: usize) -> Option<()> {
-        let size = self.object.section(section).size;
-        if size == 0 {
+    /// Cuts a table into entries of equal size, told by the places and kinds of its relocations, which are the same in each, and
+    /// by the first, which leads to code of this unit if `to_code`. `None` where its relocations do not have this rhythm.
+    fn cut_entries(
+        &mut self,
+        section: SectionId,
+        raw: &[RawReference],
+        per_entry: usize,
+        to_code: bool,
+    ) -> Option<()> {
+        if self.object.section(section).size == 0 {
             return Some(());
         }
         if raw.is_empty() || !raw.len().is_multiple_of(per_entry) {
             return None;
         }
-        let count = (raw.len() / per_entry) as u64;
-        let stride = size / count;
-        if stride == 0 || stride * count != size {
+        let (stride, length) = self.shape(section, raw, per_entry)?;
+        // The relocations of an entry stand behind each other, in all tables that the kernel makes of its code.
+        let is_packed = raw[..per_entry].windows(2).all(|pair| {
+            elf::width(pair[0].kind)
+                .is_some_and(|width| pair[0].offset.saturating_add(width) == pair[1].offset)
+        });
+        let lead_to_code = raw.chunks(per_entry).all(|group| self.leads_to_code(&group[0]));
+        if to_code && !(is_packed && lead_to_code) {
             return None;
         }
-        for (index, group) in raw.chunks(per_entry).enumerate() {
-            let start = index as u64 * stride;
-            if group.iter().any(|reference| reference.offset < start || reference.offset >= start + stride) {
-                return None;
-            }
-        }
-        for index in 0..count {
-            self.push(AtomKind::Entry, section, (index * stride, (index + 1) * stride), None);
+        for start in (0..(raw.len() / per_entry) as u64).map(|index| index * stride) {
+            self.push(AtomKind::Entry, section, (start, start + length), None);
         }
         Some(())
+    }
+
+    /// How far the entries of a table stand from each other, and how long they are, if each has as many relocations.
+    fn shape(&self, section: SectionId, raw: &[RawReference], per_entry: usize) -> Option<(u64, u64)> {
+        let section = self.object.section(section);
+        let last = (raw.len() / per_entry) as u64 - 1;
+        let stride = match raw.get(per_entry) {
+            Some(second) => second.offset.checked_sub(raw[0].offset)?,
+            None => section.size,
+        };
+        // What aligns an entry may stand before it alone, so that behind the last there is nothing (`_paravirt_alt()` of
+        // arch/x86/include/asm/paravirt_types.h, in older kernels).
+        let length = section.size.checked_sub(stride.checked_mul(last)?)?;
+        if length == 0 || length > stride {
+            return None;
+        }
+        let is_regular = raw.chunks(per_entry).zip(0..).all(|(group, index)| {
+            let start = index * stride;
+            group.iter().zip(raw).all(|(reference, first)| {
+                let inside = reference.offset.checked_sub(start).filter(|inside| *inside < length);
+                inside == Some(first.offset) && reference.kind == first.kind
+            })
+        });
+        let is_padded = |index: u64| {
+            let padding = section.bytes(index * stride + length, stride - length);
+            padding.is_some_and(|bytes| bytes.iter().all(|&byte| byte == 0))
+        };
+        (is_regular && (0..last).all(is_padded)).then_some((stride, length))
+    }
+
+    /// Whether it leads to code of this unit.
+    fn leads_to_code(&self, reference: &RawReference) -> bool {
+        let section = self.object.symbol(reference.symbol).section();
+        section.is_some_and(|section| self.object.section(section).is_code())
     }
 
     /// Cuts a section without symbols at the offsets that others refer to.

@@ -150,8 +150,11 @@ impl Extraction<'_> {
                     ..header(source)
                 })
             });
-            let start = self.object.section(section).size;
-            self.append(section, self.patched.bytes(id).to_vec());
+            // An entry may be shorter than what it is aligned to (`cut_entries`).
+            let end = self.object.section(section).size;
+            let start = end.next_multiple_of(source.align.clamp(1, LARGEST_ALIGNMENT));
+            let padding = vec![0; (start - end) as usize];
+            self.append(section, padding.into_iter().chain(self.patched.bytes(id).iter().copied()).collect());
             self.placed.insert(id, Placed { section, symbol: SymbolId::NULL, start });
         }
     }

@@ -17,6 +17,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How far from its entry a function's call of `__fentry__` may lie, in bytes: behind an ENDBR at most.
 const FENTRY_REACH: u64 = 16;
 
+/// What functions that can be traced call first.
+pub(crate) const TRACER: &str = "__fentry__";
+
 /// The symbol by which a module's function for its unload is found (include/linux/module.h).
 const EXIT: &str = "cleanup_module";
 
@@ -31,7 +34,8 @@ pub enum Fentry {
     Required,
     /// It must, or have room for a jump: the result is for kmend's consistency engine.
     OrRoom,
-    /// It must, unless the whole object was compiled without: then nothing can be said of its functions.
+    /// It need not, because nothing is built: what cannot be redirected is told. Of an object that was compiled without such
+    /// entries nothing can be said.
     IfUsed,
 }
 
@@ -86,7 +90,7 @@ impl Marks {
     }
 }
 
-/// Finds the changed functions. What ran at the start is refused elsewhere.
+/// Finds the changed functions, and what stands against replacing them. What ran at the start is refused elsewhere.
 pub(crate) fn mark(
     comparison: &Comparison<'_>,
     fentry: Fentry,
@@ -243,15 +247,24 @@ fn owners(unit: &Unit<'_>, source: AtomId) -> Option<BTreeSet<AtomId>> {
     }
 }
 
-/// Whether ftrace can redirect it.
+/// Whether ftrace can redirect it: it calls `__fentry__`, or did so until the call was made a nop (scripts/recordmcount.c,
+/// and tools/objtool/check.c with --mnop: the relocation stays, as one that does nothing).
 fn has_fentry(unit: &Unit<'_>, id: AtomId) -> bool {
     let atom = unit.atom(id);
     let entry = atom.origin - atom.start;
-    atom.kind == AtomKind::Function
-        && atom.references.iter().take_while(|reference| reference.offset < entry + FENTRY_REACH).any(
+    let is_nop = || {
+        unit.traced_nops[atom.section.index()]
+            .range(atom.origin..atom.origin.saturating_add(FENTRY_REACH))
+            .next()
+            .is_some()
+    };
+    let calls = || {
+        atom.references.iter().take_while(|reference| reference.offset < entry + FENTRY_REACH).any(
             |reference| {
                 matches!(reference.target, Target::External { symbol, .. }
-                if unit.object.symbol(symbol).name == "__fentry__")
+                if unit.object.symbol(symbol).name == TRACER)
             },
         )
+    };
+    atom.kind == AtomKind::Function && (calls() || is_nop())
 }

@@ -6,9 +6,11 @@
 //! A branch between two functions of one section carries no relocation at all; it is found by decoding too.
 
 use crate::atoms::{AtomId, AtomKind, Unit};
+use crate::marks::TRACER;
 use crate::special;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use kmend_object::{Object, Section, SectionId, SymbolId, SymbolKind, elf};
+use std::collections::BTreeSet;
 
 /// A relocation as the object has it, before its target is known.
 #[derive(Debug, Clone)]
@@ -125,6 +127,17 @@ fn sorted(section: &Section) -> Vec<RawReference> {
         .collect();
     list.sort_by_key(|reference| reference.offset);
     list
+}
+
+/// By section: where relocations to the tracer stand that do nothing any more.
+pub(crate) fn traced_nops(object: &Object) -> Vec<BTreeSet<u64>> {
+    let is_nop = |relocation: &&kmend_object::Relocation| {
+        relocation.kind == elf::R_X86_64_NONE && object.symbol(relocation.symbol).name == TRACER
+    };
+    let of_section = |section: &Section| {
+        section.relocations.iter().filter(is_nop).map(|relocation| relocation.offset).collect()
+    };
+    object.sections.iter().map(of_section).collect()
 }
 
 /// Decodes the code of every atom and completes its references.

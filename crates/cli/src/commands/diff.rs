@@ -22,6 +22,10 @@ const LARGEST_OBJECT: u64 = 1 << 30;
 /// a livepatch would have to hold. Names are not trusted: functions and data pair up by their contents, so that the
 /// compiler's numbering (foo.isra.0, __func__.12, CSWTCH.45) does not mislead. What objtool adds to an object is ignored.
 ///
+/// Nothing is built of them, so that a function which could not be redirected is a remark and no refusal. Calls of
+/// __fentry__ may be nops already, as recordmcount and objtool leave them; tables of older kernels and kpatch's own sections
+/// (.kpatch.*) are known.
+///
 /// Both must be x86-64 relocatable ELF objects that one compiler made with -ffunction-sections and
 /// -fdata-sections, and with the same options otherwise.
 ///

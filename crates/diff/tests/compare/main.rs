@@ -3,6 +3,7 @@
 mod alternatives;
 mod author;
 mod changes;
+mod foreign;
 mod jumps;
 mod memory;
 mod names;
