@@ -318,6 +318,7 @@ impl Listing {
             let Some(two) = after.get(name) else { continue };
             let verdict = match (one, two) {
                 (Some(one), Some(two)) if one == two => self.same(one),
+                (Some(one), Some(two)) if is_unclear(one, two) => Verdict::Unknown,
                 (Some(one), Some(two)) => {
                     opinion.firsts.insert(name.clone(), first_difference(one, two));
                     Verdict::Differs
@@ -362,6 +363,14 @@ impl Listing {
         let is_unsure = counts.iter().any(|(name, count)| *count > 1 && text.contains(name.as_str()));
         if is_unsure { Verdict::Unknown } else { Verdict::Same }
     }
+}
+
+/// Whether two functions differ in nothing but in what they lead to, of which one is not clear.
+fn is_unclear(one: &str, two: &str) -> bool {
+    let instructions = |text: &str| -> Vec<String> {
+        text.lines().map(|line| line.split('\t').next().unwrap_or_default().to_owned()).collect()
+    };
+    (one.contains(UNCLEAR) || two.contains(UNCLEAR)) && instructions(one) == instructions(two)
 }
 
 fn first_difference(one: &str, two: &str) -> String {

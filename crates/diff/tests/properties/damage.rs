@@ -87,12 +87,6 @@ impl Damage {
         format!("{}+{offset:#x}", ORIGINAL.sections[section].name)
     }
 
-    /// Wide strings are still compared as far as their first zero byte.
-    fn is_in_wide_string(self) -> bool {
-        let Damage::Bit { section, .. } = self else { return false };
-        ORIGINAL.sections[section].is_strings() && ORIGINAL.sections[section].entsize > 1
-    }
-
     /// Only which instructions that do nothing stand between two functions.
     fn is_padding(self) -> bool {
         let Damage::Bit { section, offset, .. } = self else { return false };
@@ -161,7 +155,7 @@ static DAMAGES: LazyLock<Vec<Damage>> = LazyLock::new(|| {
             damages.extend(all.iter().map(|&what| Damage::Says { symbol: index, what }));
         }
     }
-    damages.retain(|damage| !damage.is_padding() && !damage.is_in_wide_string());
+    damages.retain(|damage| !damage.is_padding());
     damages
 });
 
