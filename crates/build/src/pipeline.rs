@@ -94,6 +94,7 @@ impl<'a> Pipeline<'a> {
         let proven = self.prove_and_compare(&outcome, &target, &prepared, &facts)?;
         let engine = self.engine(&proven)?;
         let linked = self.link(&proven, &facts, engine.as_ref())?;
+        self.report.notes.extend(linked.pins.iter().map(units::outlives));
         let module = self.make_module(&linked, &scratch.path().join("module"))?;
         let made = self.vouch(&module.bytes)?;
         self.describe(&linked, &module, &made.module);

@@ -6,7 +6,7 @@ use crate::report::{FunctionReport, Note, NoteKind, Status, UnitReport};
 use kmend_compile::{CompiledUnit, Owner};
 use kmend_diff::{Context, Delta, Fentry, FunctionChange, Reason, VariableUpdate};
 use kmend_kernel::{Image, ModuleTree};
-use kmend_link::{Locate, Location};
+use kmend_link::{Locate, Location, Pin};
 use kmend_match::{Against, Matched, Outcome};
 use kmend_object::Object;
 use kmend_refusal::{Advice, Code, Refusal};
@@ -243,6 +243,27 @@ pub(crate) fn advice(update: &VariableUpdate) -> Vec<Note> {
                  disabled, and cannot be loaded again under its name";
     let pinned = update.pins.then(|| note(NoteKind::Fact, stays));
     [note(NoteKind::Advice, copies)].into_iter().chain(pinned).collect()
+}
+
+/// What to know of something that may be in use when the livepatch is disabled.
+pub(crate) fn outlives(pin: &Pin) -> Note {
+    let leads: Vec<&str> =
+        pin.functions.iter().filter(|name| **name != pin.name).map(String::as_str).collect();
+    let leads =
+        if leads.is_empty() { String::new() } else { format!(", and it leads to {}", leads.join(", ")) };
+    let then = if pin.ends {
+        "; the patch says that its post_unpatch callback ends every use of it"
+    } else {
+        ". Who has it may use it when no task runs the new code any more: the livepatch therefore stays in memory when \
+         it is unloaded, disabled, and cannot be loaded again under its name"
+    };
+    // A string's end is nothing that an author could name.
+    let lift = if pin.ends || pin.name.starts_with('"') {
+        ""
+    } else {
+        ". KMEND_ENDS(), with a post_unpatch callback that ends every use of it, lifts that (docs/authoring.md)"
+    };
+    Note { kind: NoteKind::Fact, subject: pin.name.clone(), text: format!("{}{leads}{then}{lift}", pin.how) }
 }
 
 /// A unit's part of the report. `touched` are the functions whose source the patches touch.

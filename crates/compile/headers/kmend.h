@@ -46,6 +46,14 @@
 	_Static_assert(sizeof(variable), #variable);				\
 	KMEND_NOTE(".kmend.update", #variable)
 
+/*
+ * Says that a post_unpatch callback of this source ends every use of a new function or variable whose address the
+ * patched code gives away, as a timer, a work item or the like. Without it the livepatch stays in memory.
+ */
+#define KMEND_ENDS(name)							\
+	_Static_assert(sizeof(&(name)), #name);					\
+	KMEND_NOTE(".kmend.ends", #name)
+
 /* Takes a change of this type ("struct foo") for harmless. */
 #define KMEND_ACCEPT_TYPE(name)		KMEND_NOTE(".kmend.accept", "type:" name)
 

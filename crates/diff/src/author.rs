@@ -64,6 +64,8 @@ pub struct Callback {
 pub(crate) struct Requests {
     pub(crate) callbacks: Vec<(Moment, AtomId)>,
     pub(crate) refusals: Vec<Refusal>,
+    /// What the author's callbacks end before the livepatch is gone.
+    pub(crate) ends: BTreeSet<String>,
     functions: BTreeSet<String>,
     sections: BTreeSet<String>,
     updates: BTreeSet<String>,
@@ -76,6 +78,7 @@ impl Requests {
             functions: texts(unit, ".kmend.ignore.functions"),
             sections: texts(unit, ".kmend.ignore.sections"),
             updates: texts(unit, ".kmend.update"),
+            ends: texts(unit, ".kmend.ends"),
             ..Requests::default()
         };
         requests.read_kpatch(unit);

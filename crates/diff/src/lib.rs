@@ -26,6 +26,7 @@ mod gone;
 mod marks;
 mod memory;
 mod names;
+mod outlives;
 mod pair;
 mod references;
 mod room;
@@ -39,6 +40,7 @@ pub use author::{Callback, Moment};
 pub use compare::Reason;
 pub use extract::{Extract, Reference};
 pub use marks::Fentry;
+pub use outlives::Escape;
 
 use atoms::{AtomId, AtomKind, Unit};
 use author::Requests;
@@ -67,6 +69,8 @@ pub struct Delta {
     /// The symbol in the extract of the table of words to exchange; `None` if there are none. Each is 32 bytes:
     /// where it is (8), its width in bytes (4), whether the variable is read-only (4), its old (8) and new value (8).
     pub update_table: Option<SymbolId>,
+    /// What of the livepatch somebody may still use when it is gone. Those that the author ends are among them.
+    pub outlives: Vec<Escape>,
     /// What a reader should know.
     pub notes: Vec<String>,
     /// Changes of code that no livepatch reaches any more and that the author did not make, and of the set of exported symbols: what
@@ -210,6 +214,7 @@ pub fn compare_in(
     refusals.extend(selection.refusals.iter().cloned());
     refusals.extend(type_ids::refuse_changes(&comparison));
     refusals.extend(checks::refuse_unused_entries(&comparison, &selection.kept));
+    refusals.extend(outlives::refuse_endless(&requests));
     refusals.extend(checks::refuse_unknown_sections(&patched, &irregular, &requests, &selection.kept));
     if refusals.is_empty() {
         let (comparison, marks, memory) = (&comparison, &marks, &memory);
@@ -228,6 +233,15 @@ pub fn compare_in(
         refusals.dedup();
         return Err(refusals);
     }
+    let scope = outlives::Scope {
+        original: &original,
+        patched: &patched,
+        pairing: &pairing,
+        marks: &marks,
+        kept: &selection.kept,
+        wanted: context.wanted,
+    };
+    let outlives = outlives::escapes(scope, &requests);
     let Extracted { extract, symbols, update_table } =
         extract::extract(&original, &patched, &pairing, &marks, &selection, &updates);
     let change = |id: AtomId, reasons: Vec<Reason>| {
@@ -251,7 +265,17 @@ pub fn compare_in(
     });
     let updates = updates.collect();
     let passed_over = passed.refusals;
-    Ok(Delta { functions, variables, callbacks, updates, update_table, notes, passed_over, extract })
+    Ok(Delta {
+        functions,
+        variables,
+        callbacks,
+        updates,
+        update_table,
+        outlives,
+        notes,
+        passed_over,
+        extract,
+    })
 }
 
 impl Comparison<'_> {

@@ -83,8 +83,12 @@ pub struct Inspection {
     pub objects: Vec<PatchedObject>,
     /// The variables of the running kernel whose values it exchanges, as `OBJECT VARIABLE`.
     pub updates: Vec<String>,
-    /// Whether it stays in memory once it was enabled, because what it writes leads to it.
+    /// Whether it stays in memory once it was enabled, because something of it may be in use when it is disabled.
     pub stays: bool,
+    /// What of it that is, beside the values that lead to it, as `OBJECT NAME: HOW`.
+    pub outlives: Vec<String>,
+    /// The same of what its callbacks end.
+    pub ends: Vec<String>,
     /// What the livepatch loader resolves, by the object whose presence it waits for.
     pub relocations: Vec<ObjectRelocations>,
     /// The exported symbols that the module loader resolves, as for any module, in the order of their names.
@@ -200,6 +204,8 @@ pub fn read(path: &Path, module: &Module) -> Result<Inspection, InspectError> {
         objects: patch.map(|patch| patch.objects).unwrap_or_default(),
         updates: module.modinfo("kmend_update").map(str::to_owned).collect(),
         stays: module.stays(),
+        outlives: several("kmend_outlives"),
+        ends: several("kmend_ends"),
         relocations: relocations(module.object()),
         exports: exports(module.object()),
     })

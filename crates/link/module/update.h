@@ -17,10 +17,6 @@ struct kmend_word {
 	u64 new;
 };
 
-/* Set when a pointer into this module was written: who followed it may still be here. */
-static bool kmend_pinned;
-module_param_named(pinned, kmend_pinned, bool, 0444);
-
 static u64 kmend_word(const struct kmend_word *word)
 {
 	switch (word->width) {
@@ -88,10 +84,9 @@ static void kmend_put_words(struct klp_object *object, const struct kmend_word *
 {
 	const struct kmend_word *word;
 
-	if (pin && !kmend_pinned) {
-		__module_get(THIS_MODULE);
-		kmend_pinned = true;
-	}
+	/* A pointer into this module is written: who followed it may still be here when it is taken back. */
+	if (pin)
+		kmend_stay();
 	for (word = words; word < words + count; word++)
 		kmend_write(object, word, word->old, word->new);
 }

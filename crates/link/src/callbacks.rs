@@ -9,7 +9,7 @@
 //! reference it can see (`.ibt_endbr_seal`).
 
 use crate::merge::Merged;
-use crate::{LinkInput, Linked, engine, table, updates};
+use crate::{LinkInput, Linked, engine, pins, table, updates};
 use kmend_diff::Moment;
 use std::fmt::Write;
 
@@ -129,19 +129,20 @@ impl ObjectCallbacks<'_> {
     /// The statements of one callback.
     fn body(&self, moment: Moment) -> String {
         let words = updates::statements(&self.linked.words, self.object, moment);
+        let pin = pins::statement(&self.linked.pins, self.object, moment);
         match moment {
-            Moment::PrePatch => self.pre_patch(words),
+            Moment::PrePatch => self.pre_patch(words, pin),
             Moment::PostPatch => words + &calls(self.callbacks(moment), "\t"),
             Moment::PreUnpatch => calls(self.callbacks(moment).rev(), "\t") + &words,
             Moment::PostUnpatch => {
                 let clear = self.clear.map(|clear| format!("\t{clear}\n")).unwrap_or_default();
-                calls(self.callbacks(moment).rev(), "\t") + &clear
+                calls(self.callbacks(moment).rev(), "\t") + &clear + pin
             }
         }
     }
 
-    /// Checks `words` first: that has nothing to undo.
-    fn pre_patch(&self, words: String) -> String {
+    /// Checks `words` first: that has nothing to undo. The module is held last, when nothing declines any more.
+    fn pre_patch(&self, words: String, pin: &str) -> String {
         let mut text = words;
         for (number, callback) in self.callbacks(Moment::PrePatch) {
             let before = self.callbacks(Moment::PostUnpatch).filter(|(_, other)| other.unit < callback.unit);
@@ -153,7 +154,10 @@ impl ObjectCallbacks<'_> {
                 "\terror = {call}(object);\n\tif (error) {{\n{undo}{clear}\t\treturn error;\n\t}}\n"
             );
         }
-        if text.is_empty() { text } else { format!("\tint error;\n\n{text}") }
+        if !text.is_empty() {
+            text.insert_str(0, "\tint error;\n\n");
+        }
+        text + pin
     }
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn declarations(linked: &Linked, header: &str) -> String {
 
 /// What the objects' callbacks need; empty if there are none.
 pub(crate) fn conversion(linked: &Linked) -> &'static str {
-    if linked.callbacks.is_empty() && linked.words.is_empty() {
+    if linked.callbacks.is_empty() && linked.words.is_empty() && linked.pins.is_empty() {
         return "";
     }
     "\n/* Callbacks are written for the kernel's livepatch. */\n\

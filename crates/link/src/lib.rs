@@ -22,6 +22,7 @@ mod kernel;
 mod merge;
 mod names;
 mod neighbours;
+mod pins;
 mod plan;
 mod table;
 mod updates;
@@ -33,6 +34,7 @@ pub use kbuild::{BuiltModule, Paths, Times, make_module};
 pub use kernel::TargetKernel;
 pub use names::{LONGEST_NAME, check_patch_name};
 pub use neighbours::{Candidate, Exported, KernelSymbols, Locate, Location};
+pub use pins::Pin;
 pub use plan::Resolution;
 pub use written::{Written, WrittenModules, make_written};
 
@@ -122,6 +124,8 @@ pub struct Linked {
     pub(crate) callbacks: Vec<ObjectCallback>,
     /// The words of the running kernel's data that are exchanged.
     pub(crate) words: Vec<Words>,
+    /// What of the livepatch may be in use when it is disabled.
+    pub pins: Vec<Pin>,
     /// How the undefined symbols are resolved.
     pub symbols: Vec<PlannedSymbol>,
     /// What a user should know of the module.
@@ -158,6 +162,7 @@ pub fn link(input: &LinkInput<'_>) -> Result<Linked, Vec<Refusal>> {
         functions,
         callbacks: callbacks::collect(input, &merged),
         words: updates::collect(input, &merged),
+        pins: pins::collect(input),
         symbols,
         warnings: merged.warnings,
         clearing: merged.clearing,

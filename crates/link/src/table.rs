@@ -2,7 +2,7 @@
 
 use crate::merge::Merged;
 use crate::plan::VMLINUX;
-use crate::{LinkInput, Linked, Location, Mends, PatchedFunction, callbacks, engine, names, updates};
+use crate::{LinkInput, Linked, Location, Mends, PatchedFunction, callbacks, engine, names, pins, updates};
 use kmend_refusal::{Code, Refusal};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -94,7 +94,8 @@ pub(crate) fn objects(linked: &Linked) -> BTreeMap<&str, Vec<(usize, &PatchedFun
         objects.entry(&function.target.object).or_default().push((number, function));
     }
     let called_back = linked.callbacks.iter().map(|callback| &callback.object);
-    for object in called_back.chain(linked.words.iter().map(|words| &words.object)) {
+    let written = linked.words.iter().map(|words| &words.object);
+    for object in called_back.chain(written).chain(linked.pins.iter().map(|pin| &pin.object)) {
         objects.entry(object).or_default();
     }
     objects
@@ -109,6 +110,9 @@ pub(crate) fn source(linked: &Linked) -> String {
         let _ = writeln!(text, "extern void {}(void) __attribute__((weak));", alias(number));
     }
     text.push_str(&callbacks::declarations(linked));
+    if pins::are_needed(&linked.pins, &linked.words) {
+        let _ = write!(text, "\n{}\n", pins::CODE);
+    }
     text.push_str(&updates::declarations(&linked.words));
     if let Some(placeholders) = &linked.clearing {
         text.push_str(&clearing(placeholders));
@@ -135,6 +139,7 @@ pub(crate) fn source(linked: &Linked) -> String {
     add_mends(&mut text, &linked.mends);
     text.push_str(&callbacks::descriptions(linked));
     text.push_str(&updates::descriptions(&linked.words));
+    text.push_str(&pins::descriptions(&linked.pins, &linked.words));
     text
 }
 

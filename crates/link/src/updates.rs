@@ -65,8 +65,7 @@ pub(crate) fn declarations(words: &[Words]) -> String {
     })
 }
 
-/// Tells of the updates in `.modinfo`, where `kmend inspect` reads them: `OBJECT VARIABLE`; and whether the livepatch stays in
-/// memory once it was enabled, which who loads it must know.
+/// Tells of the updates in `.modinfo`, where `kmend inspect` reads them: `OBJECT VARIABLE`.
 pub(crate) fn descriptions(words: &[Words]) -> String {
     let mut text = String::new();
     for words in words {
@@ -74,9 +73,6 @@ pub(crate) fn descriptions(words: &[Words]) -> String {
             let what = table::literal(&format!("{} {variable}", words.object));
             let _ = writeln!(text, "MODULE_INFO(kmend_update, {what});");
         }
-    }
-    if words.iter().any(|words| words.pins) {
-        text.push_str("MODULE_INFO(kmend_pins, \"Y\");\n");
     }
     text
 }

@@ -184,6 +184,17 @@ pub enum LiveError {
         /// Its reference count.
         references: u64,
     },
+    /// A livepatch of that name was disabled, and holds its module.
+    #[error(
+        "a disabled livepatch {name} stays in memory{}",
+        by.as_ref().map(|by| format!(": {by} may still be in use")).unwrap_or_default()
+    )]
+    StaysInMemory {
+        /// The module.
+        name: String,
+        /// What of it may be in use, in its own words.
+        by: Option<String>,
+    },
     /// Tasks stay in the old state.
     #[error("{name}: the transition is not over after {seconds} s{tasks}", tasks = task_lines(.blockers))]
     TransitionStalled {
@@ -197,7 +208,11 @@ pub enum LiveError {
     /// Tasks stayed in the old state, and the transition was turned around.
     #[error(
         "{name}: the transition was not over after {seconds} s and was reversed: it is {} again{tasks}",
-        if *state == State::Enabled { "enabled" } else { "unloaded" },
+        match (*state, *stays) {
+            (State::Enabled, _) => "enabled",
+            (_, false) => "unloaded",
+            (_, true) => "disabled, and stays in memory,",
+        },
         tasks = task_lines(.blockers)
     )]
     Reversed {
@@ -207,6 +222,8 @@ pub enum LiveError {
         seconds: u64,
         /// What it is now: enabled, or disabled and unloaded.
         state: State,
+        /// Whether its module stays in memory, because tasks have run its code and something of it may be in use.
+        stays: bool,
         /// The tasks that held it before it was reversed.
         blockers: Vec<Blocker>,
     },
@@ -333,6 +350,7 @@ impl Coded for LiveError {
             LiveError::NotLoaded(_) => Code::NotLoaded,
             LiveError::TransitionBusy { .. } => Code::TransitionBusy,
             LiveError::KernelRefused { .. } | LiveError::ModuleHeld { .. } => Code::KernelRefused,
+            LiveError::StaysInMemory { .. } => Code::StaysInMemory,
             LiveError::TransitionStalled { .. } => Code::TransitionStalled,
             LiveError::Reversed { .. } => Code::TransitionReversed,
             LiveError::Interrupted { .. } => Code::Interrupted,

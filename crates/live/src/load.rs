@@ -95,9 +95,10 @@ impl System {
         match (self.await_transition(name, options.timeout, watch)?, options.late) {
             (Wait::Over, _) if candidate.module.engine.is_some() && !self.is_enabled(name)? => {
                 // Nobody looked for so long that the engine did what is done below.
-                self.remove_module(name, MODULE_PATIENCE)?;
-                let (name, seconds) = (name.clone(), start.elapsed().as_secs());
-                Err(LiveError::Reversed { name, seconds, state: State::Disabled, blockers: Vec::new() })
+                let stays = self.keeps_itself(name)?;
+                self.remove_reversed(name)?;
+                let (name, seconds, state) = (name.clone(), start.elapsed().as_secs(), State::Disabled);
+                Err(LiveError::Reversed { name, seconds, state, stays, blockers: Vec::new() })
             }
             (Wait::Over, _) => Ok(loaded(State::Enabled)),
             (Wait::Left, _) => Err(self.left(name)),
@@ -107,8 +108,8 @@ impl System {
                 match self.reverse(name, start.elapsed(), options.way_back, watch)? {
                     None => Ok(loaded(State::Enabled)),
                     Some(error) => {
-                        if matches!(error, LiveError::Reversed { .. }) && !self.is_pinned(name)? {
-                            self.remove_module(name, MODULE_PATIENCE)?;
+                        if matches!(error, LiveError::Reversed { state: State::Disabled, .. }) {
+                            self.remove_reversed(name)?;
                         }
                         Err(error)
                     }
@@ -125,9 +126,15 @@ impl System {
             self.set_switch(name, &candidate.switch, late).and_then(|()| self.write_enabled(name, true));
         if begun.is_err() {
             // Why it was not enabled is what is to be told.
-            let _ = self.remove_module(name, MODULE_PATIENCE);
+            let _ = self.remove_reversed(name);
         }
         begun
+    }
+
+    /// Removes the module of a load that was turned back, unless some task ran its code for long enough to give away an
+    /// address of it.
+    fn remove_reversed(&self, name: &str) -> Result<(), LiveError> {
+        if self.keeps_itself(name)? { Ok(()) } else { self.remove_module(name, MODULE_PATIENCE) }
     }
 
     /// Whether a livepatch is there and enabled.
@@ -150,6 +157,9 @@ impl System {
             return Err(LiveError::AlreadyLoaded(name.to_owned()));
         }
         if self.module(name).exists() {
+            if self.keeps_itself(name)? {
+                return Err(LiveError::StaysInMemory { name: name.to_owned(), by: self.pinned_by(name) });
+            }
             self.remove_module(name, MODULE_PATIENCE)?;
         }
         Ok(true)
@@ -236,6 +246,39 @@ mod tests {
         );
         assert!(error.to_string().contains("it is unloaded again"), "{error}");
         assert_eq!(fake.calls(), ["insert livepatch_x", "remove livepatch_x"]);
+    }
+
+    #[test]
+    fn a_reversed_load_leaves_what_may_be_in_use() {
+        let fake = Fake::new();
+        fake.stall();
+        fake.reverses("livepatch_x");
+        fake.write("sys/module/livepatch_x/parameters/pinned", "Y\n");
+        fake.write("sys/module/livepatch_x/parameters/pinned_by", "late_fn\n");
+        let options = LoadOptions { timeout: Duration::from_millis(200), ..LoadOptions::default() };
+        let system = fake.system();
+        let candidate = system.check(&[livepatch(&fake)]).remove(0).unwrap();
+        let again = system.load(&candidate, options, &mut |_| Decision::Wait).unwrap_err();
+        assert_eq!(
+            again.to_string(),
+            "a disabled livepatch livepatch_x stays in memory: late_fn may still be in use"
+        );
+        std::fs::remove_dir_all(fake.path("sys/module/livepatch_x")).unwrap();
+        let folder = fake.path("sys/module/livepatch_x/parameters");
+        let error = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // The module says so as soon as it is enabled.
+                while !folder.parent().is_some_and(std::path::Path::exists) {
+                    std::thread::yield_now();
+                }
+                std::fs::create_dir_all(&folder).unwrap();
+                std::fs::write(folder.join("pinned"), "Y\n").unwrap();
+            });
+            system.load(&candidate, options, &mut |_| Decision::Wait).unwrap_err()
+        });
+        assert!(matches!(error, LiveError::Reversed { stays: true, .. }), "{error}");
+        assert!(error.to_string().contains("disabled, and stays in memory, again"), "{error}");
+        assert_eq!(fake.calls(), ["insert livepatch_x"]);
     }
 
     #[test]

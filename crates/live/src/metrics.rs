@@ -116,6 +116,11 @@ fn add_livepatches(metrics: &mut Metrics, status: &Status, blocking: &BTreeMap<&
     for patch in &status.livepatches {
         metrics.sample(name, &[("name", &patch.patch.name)], patch.patch.enabled.into());
     }
+    let name = "kmend_livepatch_pinned";
+    metrics.begin(name, "Whether the livepatch stays in memory when it is disabled.");
+    for patch in &status.livepatches {
+        metrics.sample(name, &[("name", &patch.patch.name)], patch.pinned.into());
+    }
     let name = "kmend_livepatch_transition";
     metrics.begin(name, "Whether tasks are still being moved, to the livepatch or away from it.");
     for patch in &status.livepatches {

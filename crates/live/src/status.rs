@@ -78,6 +78,8 @@ pub struct PatchStatus {
     pub subject: Option<String>,
     /// Whether its module says that it has to stay in memory.
     pub pinned: bool,
+    /// What of it may still be in use then, as far as it says.
+    pub pinned_by: Option<String>,
 }
 
 /// Since when a livepatch is enabled.
@@ -121,6 +123,8 @@ pub struct RestStatus {
     pub references: Option<u64>,
     /// Whether it says itself that it has to stay.
     pub pinned: bool,
+    /// What of it may still be in use, as far as it says.
+    pub pinned_by: Option<String>,
 }
 
 /// What is in force: the kernel and the fixes on top of it.
@@ -213,6 +217,7 @@ impl System {
             fixes: fixes.split(',').filter(|fix| !fix.is_empty()).map(str::to_owned).collect(),
             subject: parameter("subject"),
             pinned: self.is_pinned(&patch.name)?,
+            pinned_by: self.pinned_by(&patch.name),
             patch,
         })
     }
@@ -223,8 +228,9 @@ impl System {
         for name in folders_in(&self.path("sys/module"))? {
             let there = name == ENGINE || patches.iter().any(|patch| patch.name == name);
             if !there && self.has_livepatch_taint(&name)? {
-                let (references, pinned) = (self.references(&name)?, self.is_pinned(&name)?);
-                rests.push(RestStatus { name, references, pinned });
+                let (references, pinned) = (self.references(&name)?, self.keeps_itself(&name)?);
+                let pinned_by = self.pinned_by(&name);
+                rests.push(RestStatus { name, references, pinned, pinned_by });
             }
         }
         Ok(rests)

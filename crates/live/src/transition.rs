@@ -115,7 +115,9 @@ impl System {
         Ok(Some(match self.await_transition(name, timeout, watch)? {
             Wait::Over => {
                 let state = if patch.enabled { State::Disabled } else { State::Enabled };
-                LiveError::Reversed { name: name.to_owned(), seconds: waited.as_secs(), state, blockers }
+                let stays = state == State::Disabled && self.keeps_itself(name)?;
+                let (name, seconds) = (name.to_owned(), waited.as_secs());
+                LiveError::Reversed { name, seconds, state, stays, blockers }
             }
             Wait::TimedOut => self.stalled(name, timeout),
             Wait::Left | Wait::Reversed => self.left(name),

@@ -19,8 +19,8 @@ const LIVEPATCH_TAINT: char = 'K';
 pub enum Rest {
     /// Nothing.
     Nothing,
-    /// Its module, which does nothing any more: it wrote pointers to its functions into the kernel's data, and who
-    /// followed them before they were taken back may still be there.
+    /// Its module, which does nothing more by itself: addresses of its functions or data are where nobody takes them
+    /// back, and whoever has them may still be there.
     Module,
 }
 
@@ -41,7 +41,7 @@ impl System {
         } else {
             self.check_rest(name)?;
         }
-        if self.is_pinned(name)? {
+        if self.keeps_itself(name)? {
             return Ok(Rest::Module);
         }
         self.remove_module(name, timeout.saturating_sub(start.elapsed()))?;
@@ -78,10 +78,28 @@ impl System {
         }
     }
 
-    /// Whether a livepatch says that it has to stay in memory.
+    /// Whether a livepatch says that it has to stay in memory for good.
     pub(crate) fn is_pinned(&self, name: &str) -> Result<bool, LiveError> {
-        let parameter = self.module(name).join("parameters/pinned");
+        self.has_set(name, "pinned")
+    }
+
+    /// Whether a livepatch holds its own module now: for good, or until a callback of its own ends what is in use. That one
+    /// does not run if it is replaced.
+    pub(crate) fn keeps_itself(&self, name: &str) -> Result<bool, LiveError> {
+        Ok(self.is_pinned(name)? || self.has_set(name, "held")?)
+    }
+
+    fn has_set(&self, name: &str, parameter: &str) -> Result<bool, LiveError> {
+        let parameter = self.module(name).join("parameters").join(parameter);
         Ok(read_if_there(&parameter)?.is_some_and(|value| value.trim() == "Y"))
+    }
+
+    /// What of it may still be in use, as far as a livepatch that stays in memory says.
+    pub fn pinned_by(&self, name: &str) -> Option<String> {
+        let parameter = self.module(name).join("parameters/pinned_by");
+        let text = read_if_there(&parameter).ok().flatten()?;
+        // sysfs ends a text with a newline.
+        Some(text.trim_end_matches('\n').to_owned()).filter(|text| !text.is_empty())
     }
 
     /// Checks that a module without a livepatch's folder is what a disabled livepatch leaves.
@@ -163,6 +181,20 @@ mod tests {
         );
         assert_eq!(fake.read("sys/kernel/livepatch/x/enabled"), "0\n");
         assert!(fake.calls().is_empty());
+    }
+
+    #[test]
+    fn a_livepatch_that_was_replaced_before_its_callback_ran_stays() {
+        let fake = Fake::new();
+        fake.module("x", 1);
+        fake.write("sys/module/x/taint", "OEK\n");
+        fake.write("sys/module/x/parameters/pinned", "N\n");
+        fake.write("sys/module/x/parameters/held", "Y\n");
+        let unload = || fake.system().unload("x", &Switch::default(), Duration::ZERO, &mut patient).unwrap();
+        assert_eq!(unload(), Rest::Module);
+        fake.write("sys/module/x/parameters/held", "N\n");
+        fake.write("sys/module/x/refcnt", "0\n");
+        assert_eq!(unload(), Rest::Nothing);
     }
 
     #[test]

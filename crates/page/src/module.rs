@@ -53,7 +53,12 @@ fn updates(module: &Inspection) -> Markup {
         @if !module.updates.is_empty() {
             h3 { "Variables whose values it exchanges" }
             ul { @for update in &module.updates { li { code { (visible(update)) } } } }
-            @if module.stays { p { "Once it was enabled it stays in memory: a new value leads to its code." } }
+        }
+        @if module.stays {
+            p { "Once it was enabled it stays in memory: something of it may be in use when it is disabled." }
+        }
+        @for names in [&module.outlives, &module.ends] {
+            @if !names.is_empty() { ul { @for name in names { li { code { (visible(name)) } } } } }
         }
     }
 }

@@ -106,6 +106,8 @@ fn inspection(text: &str) -> Inspection {
         exports: vec![text.into()],
         updates: vec![text.into()],
         stays: true,
+        outlives: vec![text.into()],
+        ends: vec![text.into()],
     }
 }
 

@@ -166,6 +166,8 @@ codes! {
     NoCrashMemory = "0738", Error, "not loaded at boot, because a crash could not be remembered", "make /var/lib/kmend writable, then `kmend boot`";
     NotHeld = "0739", Nothing, "not held", "`kmend status` shows what is";
 
+    StaysInMemory = "0740", Refusal, "a disabled livepatch of this name stays in memory", "build it with another --name, or load it after the next boot; `kmend status` shows what of it may still be in use";
+
     // 075x, 076x: signatures and manifests.
     SigningKey = "0750", Refusal, "a signing key that cannot be read", "give an RSA or ECDSA (P-256, P-384) private key in PEM";
     KeyPassphrase = "0751", Refusal, "the passphrase of the signing key is missing or wrong", "give it by --passphrase-file or in the variable KBUILD_SIGN_PIN";

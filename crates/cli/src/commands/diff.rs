@@ -5,7 +5,7 @@ use crate::failure::{End, Failure};
 use crate::output::Output;
 use crate::style::{CYAN, GREEN, YELLOW, paint};
 use clap::Args;
-use kmend_diff::{Callback, Delta, Fentry, FunctionChange, VariableUpdate};
+use kmend_diff::{Callback, Delta, Escape, Fentry, FunctionChange, VariableUpdate};
 use kmend_explain::{Explainer, Explanation, NumberedLine, Sources, Unit};
 use kmend_object::Object;
 use kmend_refusal::Code;
@@ -59,6 +59,7 @@ struct Difference<'a> {
     variables: &'a [String],
     updates: &'a [VariableUpdate],
     callbacks: &'a [Callback],
+    outlives: &'a [Escape],
     notes: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     explanation: Option<Explanation>,
@@ -78,6 +79,7 @@ impl Diff {
             variables: &delta.variables,
             updates: &delta.updates,
             callbacks: &delta.callbacks,
+            outlives: &delta.outlives,
             notes: &delta.notes,
             explanation,
         };
@@ -121,6 +123,14 @@ fn text(delta: &Delta) -> String {
     }
     for callback in &delta.callbacks {
         line(&mut text, &paint(CYAN, "callback"), &callback.function, callback.moment.name());
+    }
+    for escape in &delta.outlives {
+        let leads: Vec<&str> =
+            escape.functions.iter().filter(|name| **name != escape.name).map(String::as_str).collect();
+        let leads =
+            if leads.is_empty() { String::new() } else { format!(", and it leads to {}", leads.join(", ")) };
+        let what = if escape.ends { "ends    " } else { "outlives" };
+        line(&mut text, &paint(YELLOW, what), &escape.name, &format!("{}{leads}", escape.how));
     }
     for note in &delta.notes {
         let _ = writeln!(text, "  note      {note}");

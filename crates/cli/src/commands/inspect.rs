@@ -70,6 +70,14 @@ fn text(document: &Document) -> String {
         let title = paint(BOLD, "values that it exchanges, by object");
         let _ = writeln!(text, "\n{title}\n  {}", lines(&module.updates));
     }
+    for (names, title) in [
+        (&module.outlives, "what may be in use when it is disabled, so that it stays in memory"),
+        (&module.ends, "what its callbacks end when it is disabled"),
+    ] {
+        if !names.is_empty() {
+            let _ = writeln!(text, "\n{}\n  {}", paint(BOLD, title), lines(names));
+        }
+    }
     for relocations in &module.relocations {
         add_relocations(&mut text, relocations);
     }

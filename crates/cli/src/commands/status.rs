@@ -114,7 +114,10 @@ fn text(status: &Status) -> String {
     }
     for rest in &status.rests {
         let why = match (rest.pinned, rest.references) {
-            (true, _) => "pointers to it were in the kernel's data".to_owned(),
+            (true, _) => match &rest.pinned_by {
+                Some(by) => format!("{} may still be in use", visible(by)),
+                None => "something of it may still be in use".to_owned(),
+            },
             (false, Some(0)) => "nothing holds it: `kmend unload` removes it".to_owned(),
             (false, Some(count)) => format!("{count} references hold it: was its transition forced?"),
             (false, None) => "it is going".to_owned(),
@@ -190,6 +193,9 @@ fn add_patch(text: &mut String, status: &PatchStatus, functions: &[FunctionStatu
     }
     if status.pinned {
         text.push_str(", stays in memory");
+        if let Some(by) = &status.pinned_by {
+            let _ = write!(text, " for {}", visible(by));
+        }
     }
     if let Some(switching) = &status.patch.engine {
         text.push_str(&list::engine(switching));

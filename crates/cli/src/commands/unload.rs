@@ -7,6 +7,7 @@ use crate::output::Output;
 use crate::style::{self, GREEN, paint};
 use crate::watcher::Watcher;
 use clap::Args;
+use kmend_explain::visible;
 use kmend_install::{Event, Recorder};
 use kmend_live::{Rest, System};
 use serde::Serialize;
@@ -36,6 +37,8 @@ struct Done<'a> {
     unloaded: &'a str,
     /// What stays in memory.
     rest: Rest,
+    /// What of it may still be in use, as far as it says.
+    pinned_by: Option<String>,
     /// What is to be known.
     notes: Vec<String>,
 }
@@ -71,14 +74,16 @@ impl Unload {
             let done = match it.rest {
                 Rest::Nothing => format!("{} {}\n", paint(GREEN, "unloaded"), it.unloaded),
                 Rest::Module => format!(
-                    "{} {}: its code stays in memory, because pointers to it were in the kernel's data\n",
+                    "{} {}: it stays in memory, because {} may still be in use\n",
                     paint(GREEN, "disabled"),
-                    it.unloaded
+                    it.unloaded,
+                    it.pinned_by.as_deref().map_or("something of it".into(), visible)
                 ),
             };
             it.notes.iter().fold(done, |text, note| text + &style::note(note))
         };
-        output.document(&Done { unloaded: name, rest, notes }, text)?;
+        let pinned_by = system.pinned_by(name).filter(|_| rest == Rest::Module);
+        output.document(&Done { unloaded: name, rest, pinned_by, notes }, text)?;
         Ok(End::Done)
     }
 }

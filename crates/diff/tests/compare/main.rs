@@ -7,6 +7,7 @@ mod foreign;
 mod jumps;
 mod memory;
 mod names;
+mod outlives;
 mod start;
 mod tables;
 mod texts;

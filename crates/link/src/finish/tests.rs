@@ -62,6 +62,7 @@ fn linked() -> Linked {
         functions: vec![PatchedFunction { target, replacement: "show.kmend1".into() }],
         callbacks: Vec::new(),
         words: Vec::new(),
+        pins: Vec::new(),
         symbols: vec![
             PlannedSymbol {
                 placeholder: "printk".into(),

@@ -22,6 +22,7 @@ fn linked(clearing: Option<[String; 3]>) -> Linked {
         ],
         callbacks: Vec::new(),
         words: Vec::new(),
+        pins: Vec::new(),
         symbols: Vec::new(),
         warnings: Vec::new(),
         clearing,
@@ -119,6 +120,48 @@ static void kmend_post_unpatch_1(struct klp_object *object)
          .post_unpatch = kmend_post_unpatch_1 } },\n"
     ));
     assert!(text.contains("MODULE_INFO(kmend_callback, \"mod_b pre_patch a_prepare\");\n"));
+}
+
+fn pin(object: &str, name: &str, ends: bool) -> crate::Pin {
+    let how = format!("f() gives its address to {name}_user()");
+    crate::Pin { object: object.into(), name: name.into(), functions: Vec::new(), how, ends }
+}
+
+#[test]
+fn what_outlives_the_livepatch_holds_its_module() {
+    let pins = vec![pin("mod_b", "work", false), pin("vmlinux", "timer", true)];
+    let text = source(&Linked { pins, ..linked(None) });
+    let parts = [
+        "static int kmend_pre_patch_1(struct klp_object *object)\n{\n\tkmend_stay();\n\treturn 0;\n}\n",
+        "static int kmend_pre_patch_2(struct klp_object *object)\n{\n\tkmend_hold();\n\treturn 0;\n}\n",
+        "static void kmend_post_unpatch_2(struct klp_object *object)\n{\n\tkmend_let_go();\n}\n",
+        "MODULE_INFO(kmend_outlives, \"mod_b work: f() gives its address to work_user()\");\n",
+        "MODULE_INFO(kmend_ends, \"vmlinux timer: f() gives its address to timer_user()\");\n",
+        "MODULE_INFO(kmend_pins, \"Y\");\nstatic char *kmend_pinned_by = \"work\";\n",
+    ];
+    for part in parts {
+        assert!(text.contains(part), "{part}\nis not in\n{text}");
+    }
+    assert!(!text.contains("kmend_post_unpatch_1") && text.contains("__module_get(THIS_MODULE)"), "{text}");
+    // What a callback ends does not make it stay.
+    let text = source(&Linked { pins: vec![pin("vmlinux", "timer", true)], ..linked(None) });
+    assert!(!text.contains("kmend_pins") && !text.contains("kmend_stay();\n\treturn"), "{text}");
+    assert!(!source(&linked(None)).contains("kmend_pinned"));
+}
+
+#[test]
+fn the_module_is_held_when_nothing_declines_any_more_and_let_go_at_the_end() {
+    let callback = |moment, function: &str| ObjectCallback {
+        object: "vmlinux".into(),
+        moment,
+        unit: 0,
+        name: function.into(),
+        function: function.into(),
+    };
+    let callbacks = vec![callback(Moment::PrePatch, "prepare"), callback(Moment::PostUnpatch, "end")];
+    let text = source(&Linked { callbacks, pins: vec![pin("vmlinux", "timer", true)], ..linked(None) });
+    assert!(text.contains("\t\treturn error;\n\t}\n\tkmend_hold();\n\treturn 0;\n}\n"), "{text}");
+    assert!(text.contains("\tkmend_callback_1(object);\n\tkmend_let_go();\n}\n"), "{text}");
 }
 
 #[test]

@@ -72,7 +72,7 @@ fn what_a_disabled_livepatch_leaves_is_told() {
     fake.write("sys/module/old/taint", "OEK\n");
     fake.module("ext4", 1);
     fake.write("sys/module/ext4/taint", "\n");
-    let rest = RestStatus { name: "old".into(), references: Some(3), pinned: false };
+    let rest = RestStatus { name: "old".into(), references: Some(3), pinned: false, pinned_by: None };
     assert_eq!(fake.system().status().unwrap().rests, [rest]);
 }
 
