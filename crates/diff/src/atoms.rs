@@ -117,6 +117,7 @@ impl<'a> Unit<'a> {
         references::decode(&unit, &mut raw);
         unit.resolve(raw);
         unit.own_entries();
+        unit.own_label_tables();
         (unit, irregular)
     }
 

@@ -3,6 +3,7 @@
 use crate::atoms::{AtomId, AtomKind, IrregularSection, Unit};
 use crate::author::Requests;
 use crate::compare::{Comparison, Reason};
+use crate::exports;
 use crate::gone::{self, PassedOver};
 use crate::marks::Marks;
 use crate::memory::MemoryChanges;
@@ -25,6 +26,13 @@ pub(crate) fn changes(
     let (mut updates, mut refusals) = (Vec::new(), Vec::new());
     for patched in comparison.patched.ids().filter(|&id| !is_type_id(comparison.patched, id)) {
         let Some(original) = comparison.pairing.original(patched) else { continue };
+        if exports::is_namespace(comparison.patched, patched) {
+            continue;
+        }
+        if let Some(terms) = exports::other_terms(comparison, original, patched) {
+            passed.refusals.push(terms);
+            continue;
+        }
         let Some(reason) = comparison.difference(original, patched) else { continue };
         let is_gone_too = passed.alone_use_original(comparison.original, original)
             && passed.alone_use_patched(comparison.patched, patched);

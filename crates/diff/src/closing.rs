@@ -19,6 +19,7 @@ mod residue;
 
 use crate::atoms::{AtomId, AtomKind, Unit};
 use crate::compare::Comparison;
+use crate::exports;
 use crate::gone::PassedOver;
 use crate::marks::Marks;
 use crate::memory::MemoryChanges;
@@ -154,10 +155,15 @@ impl Findings<'_> {
             self.passed.alone_use_original(self.comparison.original, original)
                 && self.passed.alone_use_patched(self.comparison.patched, patched)
         };
+        let is_other_export = || {
+            exports::is_namespace(self.comparison.patched, patched)
+                || exports::other_terms(self.comparison, original, patched).is_some()
+        };
         self.marks.is_changed(patched)
             || self.comparison.difference(original, patched).is_none()
             || self.passed.has(patched)
             || is_exchanged()
+            || is_other_export()
             || is_gone_too()
     }
 }

@@ -1,6 +1,7 @@
 //! The kept atoms as an object of their own.
 
 use crate::atoms::{AtomId, AtomKind, Unit};
+use crate::ends;
 use crate::marks::Marks;
 use crate::pair::Pairing;
 use crate::references::{self, Target};
@@ -35,6 +36,8 @@ pub struct Extract {
     pub object: Object,
     /// What each undefined symbol of `object` means.
     pub references: BTreeMap<SymbolId, Reference>,
+    /// Those of them that are only called where the call does not come back.
+    pub ends: BTreeSet<SymbolId>,
 }
 
 /// What a reference out of the module means.
@@ -78,7 +81,9 @@ pub(crate) struct Extraction<'a> {
     object: Object,
     references: BTreeMap<SymbolId, Reference>,
     placed: HashMap<AtomId, Placed>,
-    outside: HashMap<Reference, SymbolId>,
+    /// By what is meant, and whether it is called and does not come back.
+    outside: HashMap<(Reference, bool), SymbolId>,
+    ends: BTreeSet<SymbolId>,
     absolutes: HashMap<SymbolId, SymbolId>,
     /// By text and alignment: where the copy begins.
     texts: HashMap<(Vec<u8>, u64), u64>,
@@ -112,6 +117,7 @@ pub(crate) fn extract<'a>(
         references: BTreeMap::new(),
         placed: HashMap::new(),
         outside: HashMap::new(),
+        ends: BTreeSet::new(),
         absolutes: HashMap::new(),
         texts: HashMap::new(),
         text_section: None,
@@ -122,7 +128,8 @@ pub(crate) fn extract<'a>(
     }
     let update_table = (!updates.is_empty()).then(|| extraction.update_table(updates));
     let symbols = extraction.placed.iter().map(|(&id, placed)| (id, placed.symbol)).collect();
-    let extract = Extract { object: extraction.object, references: extraction.references };
+    let extract =
+        Extract { object: extraction.object, references: extraction.references, ends: extraction.ends };
     Extracted { extract, symbols, update_table }
 }
 
@@ -209,7 +216,10 @@ impl Extraction<'_> {
 
     fn symbol_for(&self, id: AtomId, section: SectionId, value: u64) -> Symbol {
         let place = Place::Section(section);
-        let Some(symbol) = self.patched.symbol_of(id) else {
+        // objtool takes a table for one of jumps if what refers to it names its section (tools/objtool/arch/x86/special.c,
+        // `arch_find_switch_table`), as an assembler does for what is static.
+        let named = self.patched.symbol_of(id).filter(|_| !self.patched.is_label_table(id));
+        let Some(symbol) = named else {
             return Symbol { kind: SymbolKind::Section, place, ..Symbol::null() };
         };
         // Only what is new and global may be meant by another unit of the same patch.
@@ -272,7 +282,8 @@ impl Extraction<'_> {
                 (symbol, at as i64 - reference.tail)
             }
             (Route::Outside(outside), Target::Atom { offset, .. } | Target::External { offset, .. }) => {
-                (self.outside_symbol(outside), offset.wrapping_sub(reference.tail))
+                let ends = ends::does(self.original, self.patched, self.pairing, source, reference);
+                (self.outside_or_end(outside, ends), offset.wrapping_sub(reference.tail))
             }
             (_, Target::Other { symbol, offset } | Target::External { symbol, offset }) => {
                 (self.absolute_symbol(*symbol), offset.wrapping_sub(reference.tail))
@@ -344,12 +355,20 @@ impl Extraction<'_> {
     }
 
     fn outside_symbol(&mut self, outside: Reference) -> SymbolId {
-        if let Some(&symbol) = self.outside.get(&outside) {
+        self.outside_or_end(outside, false)
+    }
+
+    fn outside_or_end(&mut self, outside: Reference, ends: bool) -> SymbolId {
+        let key = (outside, ends);
+        if let Some(&symbol) = self.outside.get(&key) {
             return symbol;
         }
-        let symbol = self.object.add_symbol(Symbol::undefined(outside.name()));
-        self.references.insert(symbol, outside.clone());
-        self.outside.insert(outside, symbol);
+        let symbol = self.object.add_symbol(Symbol::undefined(key.0.name()));
+        self.references.insert(symbol, key.0.clone());
+        if ends {
+            self.ends.insert(symbol);
+        }
+        self.outside.insert(key, symbol);
         symbol
     }
 

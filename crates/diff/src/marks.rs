@@ -1,6 +1,7 @@
 //! Which functions are replaced, and which go along with their callers.
 //!
-//! ftrace can redirect a function only if the compiler put a call of `__fentry__` at its entry. One without (the
+//! ftrace can redirect a function only if the compiler put a call of `__fentry__` at the running one's entry; whether the
+//! new one has that is no matter. One without (the
 //! body of a system call, which `SYSCALL_DEFINE` makes `inline` and so untraced) can still be patched if it is
 //! static and nothing but calls leads to it: its callers are replaced as well, and call the new one. That asks nothing of the
 //! consistency model, so it is done for the consistency engine too; what is left can be redirected there by a jump
@@ -76,7 +77,7 @@ impl Marks {
             self.jumps.insert(id);
             return None;
         };
-        let why = format!("the compiler put no call of __fentry__ at its entry, and {why}");
+        let why = format!("the running one has no call of __fentry__ at its entry, and {why}");
         Some(Refusal::new(Code::NoRoom, comparison.patched.source_name(id), why))
     }
 
@@ -140,6 +141,7 @@ struct Along {
 impl Along {
     fn with(comparison: &Comparison<'_>, start: AtomId, exit_pointer: Option<u64>) -> Along {
         let unit = comparison.patched;
+        // ftrace redirects the running function; the new one needs no entry of it.
         let original_has = |id| {
             let original = comparison.pairing.original(id);
             original.is_none_or(|original| has_fentry(comparison.original, original))
@@ -147,7 +149,7 @@ impl Along {
         let mut along = Along::default();
         let mut waiting = vec![start];
         while let Some(id) = waiting.pop() {
-            if (has_fentry(unit, id) && original_has(id)) || !along.carried.insert(id) {
+            if original_has(id) || !along.carried.insert(id) {
                 continue;
             }
             if let Some(pointer) = exit_pointer.filter(|_| is_exit(comparison, id)) {
@@ -175,7 +177,7 @@ fn cannot(unit: &Unit<'_>, id: AtomId, obstacle: &str) -> Refusal {
             .to_owned()
     } else {
         format!(
-            "the compiler put no call of __fentry__ at its entry, so ftrace cannot redirect it, and {obstacle}"
+            "the running one has no call of __fentry__ at its entry, so ftrace cannot redirect it, and {obstacle}"
         )
     };
     Refusal::new(Code::NoFentry, unit.source_name(id), why)

@@ -9,6 +9,7 @@
 use crate::atoms::{AtomId, AtomKind, Unit};
 use crate::extract::Reference as Outside;
 use crate::gone;
+use crate::labels;
 use crate::marks::Marks;
 use crate::names;
 use crate::pair::Pairing;
@@ -268,7 +269,7 @@ impl Selector<'_> {
                 let why = format!("{user} refers to {name} in it, which the running kernel does not have");
                 self.refuse(id, Code::UnknownSection, &section.name, why);
             }
-            AtomKind::Content if section.is_writable() && treatment == Treatment::Plain => {
+            AtomKind::Content if !labels::is_constant(section) && treatment == Treatment::Plain => {
                 let why = format!("{user} refers to data without a name in {}", section.name);
                 self.refuse(id, Code::UnsupportedReference, &name, why);
             }

@@ -187,7 +187,7 @@ impl Planner<'_> {
                 let name = unit.object.symbol(*symbol).name.clone();
                 Ok(Value::Outside(Outside::External { name }, *offset))
             }
-            Target::Atom { id, offset } if has_identity(unit, *id) => {
+            Target::Atom { id, offset } if is_place(unit, *id, *offset) => {
                 Ok(Value::Outside(Outside::Original { name: unit.name(*id) }, *offset))
             }
             target => Err(unnamed(&unit.describe(target))),
@@ -201,7 +201,7 @@ impl Planner<'_> {
             (Route::Outside(outside), Target::Atom { offset, .. } | Target::External { offset, .. }) => {
                 Ok(Value::Outside(outside, *offset))
             }
-            (Route::Kept(id), Target::Atom { offset, .. }) if has_identity(patched, id) => {
+            (Route::Kept(id), Target::Atom { offset, .. }) if is_place(patched, id, *offset) => {
                 Ok(Value::Kept(id, *offset))
             }
             (_, target) => Err(unnamed(&patched.describe(target))),
@@ -320,8 +320,13 @@ fn little_endian(bytes: &[u8], range: &Range<u64>) -> u64 {
     bytes.fold(0, |number, byte| number << 8 | u64::from(byte))
 }
 
-fn has_identity(unit: &Unit<'_>, id: AtomId) -> bool {
-    matches!(unit.atom(id).kind, AtomKind::Function | AtomKind::Variable)
+/// Whether it is a place that means something to others: a label within a function does not.
+fn is_place(unit: &Unit<'_>, id: AtomId, offset: i64) -> bool {
+    match unit.atom(id).kind {
+        AtomKind::Function => offset == 0,
+        AtomKind::Variable => true,
+        _ => false,
+    }
 }
 
 fn unnamed(target: &str) -> String {

@@ -5,7 +5,7 @@ use kmend_diff::{Delta, Extract, FunctionChange, Reference};
 use kmend_object::{
     Binding, Object, Place, Relocation, Section, SectionId, Symbol, SymbolId, SymbolKind, elf,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) fn location(object: &str, name: &str, position: u32, count: u32) -> Location {
     Location { object: object.into(), name: name.into(), position, count }
@@ -94,7 +94,7 @@ pub(crate) struct Unit {
 
 impl Unit {
     pub(crate) fn new() -> Self {
-        let extract = Extract { object: Object::new(), references: BTreeMap::new() };
+        let extract = Extract { object: Object::new(), references: BTreeMap::new(), ends: BTreeSet::new() };
         Unit { delta: Delta { extract, ..Delta::default() } }
     }
 

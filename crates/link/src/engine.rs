@@ -52,6 +52,7 @@ pub(crate) fn living(functions: &[PatchedFunction]) -> impl Iterator<Item = Plan
             target: function.target.clone(),
             applied_with: function.target.object.clone(),
         },
+        ends: false,
     };
     functions.iter().enumerate().map(symbol)
 }

@@ -6,7 +6,9 @@
 
 use crate::plan::Resolution;
 use crate::{LinkError, Linked, PlannedSymbol, clear, engine, table};
-use kmend_object::{LivepatchRelocations, Object, Place, Relocation, Section, SymbolId, SymbolKind, elf};
+use kmend_object::{
+    LivepatchRelocations, Object, Place, Relocation, Section, Symbol, SymbolId, SymbolKind, elf,
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Finishes the module.
@@ -43,17 +45,19 @@ pub(crate) fn finish_written(mut module: Object, symbols: &[PlannedSymbol]) -> R
 
 /// Turns planned symbols into livepatch symbols. The result says with which object each is applied.
 fn livepatch_symbols(module: &mut Object, symbols: &[PlannedSymbol]) -> BTreeMap<SymbolId, String> {
-    let planned: BTreeMap<&str, &Resolution> =
-        symbols.iter().map(|symbol| (symbol.placeholder.as_str(), &symbol.resolution)).collect();
+    let planned: BTreeMap<&str, &PlannedSymbol> =
+        symbols.iter().map(|symbol| (symbol.placeholder.as_str(), symbol)).collect();
     let mut late = BTreeMap::new();
     for id in module.symbol_ids() {
         let symbol = &mut module.symbols[id.index()];
-        if !symbol.is_undefined() {
+        let Some(plan) = planned.get(symbol.name.as_str()) else { continue };
+        let is_planned = if plan.ends { symbol.is_function() } else { symbol.is_undefined() };
+        if !is_planned {
             continue;
         }
-        if let Some(Resolution::Livepatch { target, applied_with }) = planned.get(symbol.name.as_str()) {
-            symbol.name = format!(".klp.sym.{}.{},{}", target.object, target.name, target.sympos());
-            symbol.place = Place::Livepatch;
+        if let Resolution::Livepatch { target, applied_with } = &plan.resolution {
+            let name = format!(".klp.sym.{}.{},{}", target.object, target.name, target.sympos());
+            *symbol = Symbol { name, place: Place::Livepatch, ..Symbol::undefined("") };
             late.insert(id, applied_with.clone());
         }
     }

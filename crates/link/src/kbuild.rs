@@ -72,7 +72,7 @@ pub fn make_module(linked: &Linked, paths: &Paths, scratch: &Path) -> Result<Bui
     if !faults.is_empty() {
         return Err(LinkError::Objtool(faults));
     }
-    if !output.success {
+    if !output.success || output.error_text().lines().filter_map(verdict).any(is_own_failure) {
         return Err(LinkError::Build(command.failure(&output)));
     }
     let build = start.elapsed();
@@ -137,11 +137,17 @@ pub(crate) fn scratch_error(path: &Path, source: std::io::Error) -> LinkError {
     LinkError::Scratch { path: path.to_owned(), source }
 }
 
+/// What objtool writes before its verdict on code (tools/objtool/include/objtool/warn.h, `WARN`), since Linux 6.15 also as an error.
+/// Without it, it did not come to one: its loader, its options or its input are at fault, and the build fails.
+const VERDICTS: [&str; 2] = [": warning: objtool: ", ": error: objtool: "];
+/// How what it says of its own work begins there: with the names of functions of libelf and of the system (`WARN_ELF`).
+const OWN_FAILURES: [&str; 6] = ["elf_", "gelf_", "malloc", "calloc", "mmap ", "can't create"];
+
 /// objtool's complaints, such as `x.o: warning: objtool: foo+0x1d: unreachable instruction`, with the
 /// functions' true names.
 pub(crate) fn objtool_faults(output: &Output, renamed: &BTreeMap<String, String>) -> Vec<Refusal> {
     let text = output.error_text();
-    let complaints = text.lines().filter_map(|line| line.split_once("objtool: ").map(|(_, words)| words));
+    let complaints = text.lines().filter_map(verdict).filter(|words| !is_own_failure(words));
     complaints
         .map(|words| {
             let end = words.find(['+', ':', '(']).unwrap_or(words.len());
@@ -150,6 +156,15 @@ pub(crate) fn objtool_faults(output: &Output, renamed: &BTreeMap<String, String>
             Refusal::new(Code::ObjtoolWarned, function, format!("objtool says `{function}{rest}`"))
         })
         .collect()
+}
+
+/// What objtool says of code, in a line of the build system's.
+fn verdict(line: &str) -> Option<&str> {
+    VERDICTS.iter().find_map(|before| Some(line.split_once(before)?.1))
+}
+
+fn is_own_failure(words: &str) -> bool {
+    OWN_FAILURES.iter().any(|start| words.starts_with(start))
 }
 
 /// What is left of the output once the expected is taken away.
@@ -183,6 +198,23 @@ mod tests {
         assert_eq!(faults[0].code, Code::ObjtoolWarned);
         assert_eq!(faults[0].subject, "foo");
         assert_eq!(faults[0].why, "objtool says `foo+0x1d: unreachable instruction`");
+    }
+
+    #[test]
+    fn what_is_no_verdict_of_objtool_is_not_taken_for_one() {
+        for stderr in [
+            "./tools/objtool/objtool: error while loading shared libraries: libelf.so.1: cannot open shared object file",
+            "./tools/objtool/objtool: /lib/libc.so.6: version `GLIBC_2.38' not found (required by ./tools/objtool/objtool)",
+            "error: objtool: unknown option `hacks'",
+            "/s/x.o: warning: objtool: elf_begin: invalid file",
+            "objtool: Can't open 'x.o': No such file or directory",
+            "make[2]: ./tools/objtool/objtool: No such file or directory",
+        ] {
+            assert_eq!(objtool_faults(&output(stderr), &BTreeMap::new()), [], "{stderr}");
+        }
+        let newer =
+            objtool_faults(&output("x.o: error: objtool: f+0x2: stack state mismatch"), &BTreeMap::new());
+        assert_eq!(newer[0].subject, "f");
     }
 
     #[test]

@@ -103,6 +103,9 @@ pub struct PlannedSymbol {
     pub name: String,
     /// How it is resolved.
     pub resolution: Resolution,
+    /// Whether it is a function that is only called where the call does not come back. Until the finish it is defined, as
+    /// one without a return: so objtool can see it, whatever it is called.
+    pub ends: bool,
 }
 
 /// The result of [`link`]: all that is needed to make the module, and for the report.

@@ -13,7 +13,9 @@ use crate::names::UniqueNames;
 use crate::plan::{self, Resolution, Unresolved};
 use crate::{LinkInput, PlannedSymbol, UnitInput};
 use kmend_diff::Reference;
-use kmend_object::{Object, Place, Relocation, SectionId, Symbol, SymbolId, SymbolKind};
+use kmend_object::{
+    Binding, Object, Place, Relocation, Section, SectionId, Symbol, SymbolId, SymbolKind, elf,
+};
 use kmend_refusal::{Code, Refusal};
 use sections::Pieces;
 use std::collections::BTreeMap;
@@ -21,6 +23,15 @@ use std::collections::BTreeMap;
 /// Symbols that the build system defines in every module: a reference to those of the patched module must
 /// not bind to the livepatch's own.
 const OF_EVERY_MODULE: [&str; 3] = ["__this_module", "init_module", "cleanup_module"];
+
+/// Where functions are defined until the finish that do not return.
+const DEAD_ENDS: &str = ".text.kmend_ends";
+/// The code of one: `ud2`, and padding that objtool takes for that.
+const DEAD_END: [u8; 16] = {
+    let mut code = [0xcc; 16];
+    (code[0], code[1]) = (0x0f, 0x0b);
+    code
+};
 
 /// The merged object and what is known of its symbols.
 pub(crate) struct Merged {
@@ -40,7 +51,7 @@ struct Merge<'a, 'r> {
     names: UniqueNames,
     merged: Merged,
     /// Undefined symbols already in the merged object.
-    known: BTreeMap<(String, Resolution), SymbolId>,
+    known: BTreeMap<(String, Resolution, bool), SymbolId>,
     /// The merged object's section symbols.
     section_symbols: BTreeMap<SectionId, SymbolId>,
 }
@@ -65,6 +76,9 @@ pub(crate) fn merge(input: &LinkInput<'_>, refusals: &mut Vec<Refusal>) -> Merge
     let new_globals = symbols::new_globals(input, merge.refusals);
     let internal = merge.undefined(&new_globals);
     merge.clearing();
+    if let Some(dead_ends) = merge.merged.object.section_named(DEAD_ENDS) {
+        merge.section_symbol(dead_ends);
+    }
     let pieces = sections::join(input, &mut merge.merged.object, merge.refusals);
     symbols::define(&mut merge, &pieces);
     merge.bind(&internal);
@@ -112,7 +126,11 @@ impl Merge<'_, '_> {
     fn plan(&mut self, unit: &UnitInput<'_>, id: SymbolId, reference: &Reference) -> Option<SymbolId> {
         let name = reference.name();
         match plan::resolve(unit, reference, self.input.kernel) {
-            Ok(resolution) => Some(self.intern(name, resolution)),
+            Ok(resolution) => {
+                // What the kernel exports is known to objtool by its name, if it does not return.
+                let ends = resolution != Resolution::Export && unit.delta.extract.ends.contains(&id);
+                Some(self.intern(name, resolution, ends))
+            }
             Err(Unresolved { code, why }) => {
                 let user = symbols::user_of(&unit.delta.extract.object, id);
                 let why = match user {
@@ -140,7 +158,7 @@ impl Merge<'_, '_> {
             Clearing::ByCallback(resolutions) => {
                 let mut names = clear::NEEDED.into_iter();
                 let placeholders = resolutions.map(|resolution| {
-                    let id = self.intern(names.next().unwrap_or_default(), resolution);
+                    let id = self.intern(names.next().unwrap_or_default(), resolution, false);
                     self.merged.object.symbol(id).name.clone()
                 });
                 self.merged.clearing = Some(placeholders);
@@ -148,9 +166,9 @@ impl Merge<'_, '_> {
         }
     }
 
-    /// The undefined symbol for one name and resolution.
-    fn intern(&mut self, name: &str, resolution: Resolution) -> SymbolId {
-        let key = (name.to_owned(), resolution);
+    /// The symbol for one name and resolution: undefined, or one that objtool sees not to return.
+    fn intern(&mut self, name: &str, resolution: Resolution, ends: bool) -> SymbolId {
+        let key = (name.to_owned(), resolution, ends);
         if let Some(&known) = self.known.get(&key) {
             return known;
         }
@@ -162,11 +180,34 @@ impl Merge<'_, '_> {
             None if hidden => self.names.take_other(name),
             None => self.names.take(name),
         };
-        let id = self.merged.object.add_symbol(Symbol::undefined(&placeholder));
-        let (name, resolution) = key.clone();
-        self.merged.symbols.push(PlannedSymbol { placeholder, name, resolution });
+        let symbol = if ends { self.dead_end(&placeholder) } else { Symbol::undefined(&placeholder) };
+        let id = self.merged.object.add_symbol(symbol);
+        let (name, resolution, ends) = key.clone();
+        self.merged.symbols.push(PlannedSymbol { placeholder, name, resolution, ends });
         self.known.insert(key, id);
         id
+    }
+
+    /// A function that does not return, in a section of such.
+    fn dead_end(&mut self, name: &str) -> Symbol {
+        let object = &mut self.merged.object;
+        let id = object.section_named(DEAD_ENDS).unwrap_or_else(|| {
+            let flags = elf::SHF_ALLOC | elf::SHF_EXECINSTR;
+            object.add_section(Section::allocated(DEAD_ENDS, flags, DEAD_END.len() as u64, Vec::new()))
+        });
+        let section = &mut object.sections[id.index()];
+        let value = section.size;
+        section.data.extend(DEAD_END);
+        section.size += DEAD_END.len() as u64;
+        Symbol {
+            name: name.to_owned(),
+            value,
+            size: 2,
+            binding: Binding::Local,
+            kind: SymbolKind::Function,
+            place: Place::Section(id),
+            ..Symbol::null()
+        }
     }
 
     fn bind(&mut self, internal: &Internal) {

@@ -157,7 +157,14 @@ fn external(
         }
     }
     let why = match export {
-        Some(export) => format!("{} exports it, which {owner} can be loaded without", export.by),
+        Some(export) if owner != VMLINUX => {
+            let why = format!(
+                "{} exports it, which {owner} can be loaded without: nothing makes sure that it is there",
+                export.by
+            );
+            return Err(Unresolved::new(Code::NewDependency, why));
+        }
+        Some(export) => format!("the module {} exports it, and vmlinux runs without", export.by),
         None if owner == VMLINUX => "vmlinux holds no symbol of this name".to_owned(),
         None => format!("neither {owner} nor vmlinux holds a symbol of this name"),
     };

@@ -107,6 +107,7 @@ fn plan(
                 placeholder: name.to_owned(),
                 name: target.name.clone(),
                 resolution: Resolution::Livepatch { applied_with: target.object.clone(), target },
+                ends: false,
             }),
             Err(why) => refusals.push(Refusal::new(Code::EngineSymbol, name, why)),
         }

@@ -121,6 +121,7 @@ codes! {
     Request = "0421", Refusal, "a request of the patch that cannot be met", "give what the macro of kmend.h asks for, see docs/authoring.md";
     Unexplained = "0430", Refusal, "a difference that kmend cannot explain", "take what makes it out of the patch; if it is code or data that a livepatch can carry, please report it";
     ChangedMemory = "0431", Refusal, "a variable changes the kind of its memory", "leave the variable as it is and add another one of the new kind, with a callback that gives it its value";
+    NewDependency = "0440", Refusal, "a module would need another one", "look the symbol up when it is used: symbol_get(NAME), which is NULL if its module is not loaded, and symbol_put(NAME)";
     ChangedRegistration = "0450", Refusal, "a table that registers something changes", "leave the entry as it is; or, if the rest is good without it, KMEND_IGNORE_SECTION() with the section that the message names";
 
     // 05xx: the linker and the module step.

@@ -185,8 +185,7 @@ impl<'a> Flow<'a> {
             let mut registers = known.get(&place).cloned().unwrap_or_default();
             let mut place = place;
             // Straight on, until ways meet or part.
-            loop {
-                let Some(next) = self.advance(place, &mut registers, &mut walk, &mut factory) else { break };
+            while let Some(next) = self.advance(place, &mut registers, &mut walk, &mut factory) {
                 let [only] = next.as_slice() else {
                     for place in next {
                         meet(&mut known, &mut waiting, place, &registers);
@@ -480,16 +479,13 @@ fn meet(
     place: Place,
     registers: &Registers,
 ) {
-    match known.get_mut(&place) {
-        Some(there) => {
-            if there.join(registers) {
-                waiting.push(place);
-            }
-        }
-        None => {
-            known.insert(place, registers.clone());
+    if let Some(there) = known.get_mut(&place) {
+        if there.join(registers) {
             waiting.push(place);
         }
+    } else {
+        known.insert(place, registers.clone());
+        waiting.push(place);
     }
 }
 

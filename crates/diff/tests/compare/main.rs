@@ -3,6 +3,7 @@
 mod alternatives;
 mod author;
 mod changes;
+mod ends;
 mod foreign;
 mod jumps;
 mod memory;

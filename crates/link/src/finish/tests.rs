@@ -48,7 +48,7 @@ fn built(modinfo: &[u8]) -> Built {
 fn planned(name: &str, object: &str, applied_with: &str) -> PlannedSymbol {
     let target = Location { object: object.into(), name: name.into(), position: 2, count: 3 };
     let resolution = Resolution::Livepatch { target, applied_with: applied_with.into() };
-    PlannedSymbol { placeholder: name.into(), name: name.into(), resolution }
+    PlannedSymbol { placeholder: name.into(), name: name.into(), resolution, ends: false }
 }
 
 fn linked() -> Linked {
@@ -68,6 +68,7 @@ fn linked() -> Linked {
                 placeholder: "printk".into(),
                 name: "printk".into(),
                 resolution: Resolution::Export,
+                ends: false,
             },
             planned("counter", "vmlinux", "vmlinux"),
             planned("of_mod", "other", "mod"),

@@ -199,6 +199,35 @@ fn an_old_kernel_needs_help_to_let_a_module_come_again() {
 }
 
 #[test]
+fn a_function_that_does_not_return_is_one_that_objtool_can_see() {
+    let kernel = Kernel::default().symbol(VMLINUX, "die", &[false]).export("panic", VMLINUX, false);
+    let mut unit = Unit::new();
+    let function = unit.function("f", None, Binding::Local);
+    let code = unit.section_of(function);
+    for (offset, name) in [(1, "die"), (6, "panic")] {
+        let called = unit.external(name);
+        unit.delta.extract.ends.insert(called);
+        unit.relocate(code, offset, called, -4);
+    }
+    // Elsewhere its address is taken, which is another symbol.
+    let address = unit.external("die");
+    unit.relocate(code, 12, address, 0);
+    let matched = Matched::default();
+    let linked = link(&input(&[unit.input("a.c", VMLINUX, &matched)], &kernel)).unwrap();
+    let object = &linked.object;
+    assert_eq!(targets(object, ".text.f"), ["0x1: die-4", "0x6: panic-4", "0xc: die.kmend1+0"]);
+    let die = object.symbol(object.symbols_named("die").next().unwrap());
+    let home = object.section(die.section().unwrap());
+    assert_eq!(
+        (die.is_function(), &home.bytes(die.value, die.size).unwrap()[..2]),
+        (true, &[0x0f, 0x0b][..])
+    );
+    let ends: Vec<_> =
+        linked.symbols.iter().filter(|symbol| symbol.ends).map(|symbol| &symbol.name).collect();
+    assert_eq!(ends, ["die"], "objtool knows what the kernel exports by its name");
+}
+
+#[test]
 fn a_static_call_brings_its_key() {
     let kernel =
         Kernel::default().export("__SCT__call", VMLINUX, false).symbol(VMLINUX, "__SCK__call", &[true]);
