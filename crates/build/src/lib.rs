@@ -7,6 +7,7 @@
 //! Each stage is a crate; this one runs them in their order, lets all of a patch's refusals come together, and
 //! writes down what was found in one [`Report`].
 
+mod callers;
 mod consistency;
 mod error;
 mod explain;
@@ -16,6 +17,7 @@ mod outset;
 mod pipeline;
 mod publish;
 mod report;
+mod scope;
 mod subject;
 mod types;
 mod units;

@@ -10,6 +10,7 @@ use crate::publish::{Made, check_output, publish};
 use crate::report::{
     EngineReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SymbolReport, UnitReport,
 };
+use crate::scope::Names;
 use crate::types;
 use crate::units::{self, Proof, ProvenUnit};
 use crate::{Built, Event, Request, Stage};
@@ -169,15 +170,18 @@ impl<'a> Pipeline<'a> {
             outcome.units.par_iter().map(prove).collect::<Result<Vec<_>, BuildError>>()
         })?;
         let versions = Versions { outcome, target, prepared, symvers: &facts.symvers };
-        let results = self.timed(Stage::Diff, |_| {
-            let pairs: Vec<_> = outcome.units.iter().zip(matches).collect();
-            let wanted = units::wanted(&outcome.units)?;
+        let (results, of_names) = self.timed(Stage::Diff, |_| {
+            let names = Names::of(&outcome.units, &matches, facts)?;
+            let pairs: Vec<_> = outcome.units.iter().zip(matches).zip(&names.scopes).collect();
             let module = facts.image.btf().and_then(|types| types.structure("module"));
             let exit_pointer = module.and_then(|module| module.member("exit")).map(u64::from);
             let fentry = if self.request.engine.is_some() { Fentry::OrRoom } else { Fentry::Required };
             let terms = units::Terms { fentry, exit_pointer };
-            let compare = |(unit, matched)| units::compare(unit, matched, &wanted, &versions, terms);
-            pairs.into_par_iter().map(compare).collect::<Result<Vec<_>, BuildError>>()
+            let wanted = &names.wanted;
+            let compare =
+                |((unit, matched), scope)| units::compare(unit, matched, (wanted, scope), &versions, terms);
+            let results = pairs.into_par_iter().map(compare).collect::<Result<Vec<_>, BuildError>>()?;
+            Ok::<_, BuildError>((results, names.refusals))
         })?;
         if self.request.explain {
             let tree = &prepared.tree;
@@ -187,7 +191,7 @@ impl<'a> Pipeline<'a> {
         let judged = types::judge(&results, &facts.image, facts.modules.as_ref(), &facts.symvers);
         self.report.notes.extend(judged.notes);
         self.advice = judged.advice;
-        let (mut proven, mut refusals) = (Vec::new(), Vec::new());
+        let (mut proven, mut refusals) = (Vec::new(), of_names);
         for compared in results {
             match compared.result {
                 Ok(unit) => proven.push(unit),
@@ -206,7 +210,8 @@ impl<'a> Pipeline<'a> {
             self.report.notes.extend(unit.delta.updates.iter().flat_map(units::advice));
             self.report.notes.extend(units::left(unit));
         }
-        self.report.units = proven.iter().map(|unit| units::report(unit, &outcome.touched)).collect();
+        self.report.units =
+            proven.iter().map(|unit| units::report(unit, &proven, &outcome.touched)).collect();
         if refusals.is_empty() && proven.iter().all(|unit| unit.delta.is_empty()) {
             let left = |unit: &ProvenUnit| {
                 let refusals = unit.delta.passed_over.clone();
@@ -243,8 +248,7 @@ impl<'a> Pipeline<'a> {
         let mends = Mends { fixes: self.report.fixes.clone(), subjects };
         self.timed(Stage::Link, |_| {
             let changed: Vec<&ProvenUnit> = proven.iter().filter(|unit| !unit.delta.is_empty()).collect();
-            let proofs: Vec<Proof<'_>> =
-                changed.iter().map(|unit| Proof { matched: &unit.matched }).collect();
+            let proofs: Vec<Proof<'_>> = changed.iter().map(|unit| Proof::of(unit, proven)).collect();
             let inputs: Vec<UnitInput<'_>> = changed
                 .iter()
                 .zip(&proofs)

@@ -1,9 +1,10 @@
 //! Changed types: judged for all units at once, so that each type is told of once.
 
+use crate::callers;
 use crate::report::{Note, NoteKind};
 use crate::units::{Compared, ProvenUnit};
 use kmend_compile::CompiledUnit;
-use kmend_kernel::{Image, ImageSection, KernelError, ModuleTree};
+use kmend_kernel::{Image, ModuleTree};
 use kmend_object::Object;
 use kmend_refusal::{Advice, Code, Refusal, SourceLine};
 use kmend_types::{Changes, Surroundings};
@@ -106,9 +107,9 @@ impl Surroundings for Kernel<'_> {
         }
         let Some(unit) = self.proven.iter().find(|unit| unit.replaces(function)) else { return Vec::new() };
         let found = match (unit.owner.as_str(), unit.matched.locate(function)) {
-            (VMLINUX, Some(located)) => Some(self.callers_in_image(located.address)),
+            (VMLINUX, Some(located)) => Some(callers_in_image(self.image, located.address)),
             (VMLINUX, None) => None,
-            (module, _) => self.modules.and_then(|tree| callers_in_module(tree, module, function).ok()),
+            (module, _) => self.modules.and_then(|tree| callers::in_module(tree, module, function).ok()),
         };
         let Some(callers) = found else { return vec!["it is not known which code does".to_owned()] };
         callers.into_iter().filter(|caller| !self.is_replaced_in(&unit.owner, caller)).collect()
@@ -121,56 +122,9 @@ impl Kernel<'_> {
         let root = kmend_diff::source_function(name);
         self.proven.iter().any(|unit| unit.owner == owner && unit.replaces(&root))
     }
-
-    /// The functions of the live image that refer to an address, by a relative or a 32-bit operand. What looks like one and is
-    /// not can only lead to a refusal.
-    fn callers_in_image(&self, address: u64) -> BTreeSet<String> {
-        let live = |section: &&ImageSection| section.is_code() && !section.name.starts_with(".init");
-        let mut callers = BTreeSet::new();
-        for section in self.image.sections().iter().filter(live) {
-            let code = self.image.section_data(&section.name).unwrap_or_default();
-            for (offset, operand) in code.windows(4).enumerate() {
-                let Ok(operand) = <[u8; 4]>::try_from(operand) else { continue };
-                let operand = i32::from_le_bytes(operand);
-                let place = section.address.wrapping_add(offset as u64);
-                let is_relative = place.wrapping_add(4).wrapping_add_signed(i64::from(operand)) == address;
-                if is_relative || i64::from(operand) as u64 == address {
-                    let symbol = self.image.symbols().containing(place);
-                    callers.extend(symbol.map(|(symbol, _)| symbol.name.to_string()));
-                }
-            }
-        }
-        callers
-    }
 }
 
-/// The functions of a module whose code refers to one of its functions. Its `.init` code counts: it runs after the
-/// livepatch of a module that is loaded later.
-fn callers_in_module(
-    tree: &ModuleTree,
-    module: &str,
-    function: &str,
-) -> Result<BTreeSet<String>, KernelError> {
-    let object = tree.module(module)?.into_object();
-    let mut callers = BTreeSet::new();
-    for id in object.section_ids() {
-        let section = object.section(id);
-        if !section.is_code() {
-            continue;
-        }
-        for relocation in &section.relocations {
-            let Some(target) = object.symbols.get(relocation.symbol.index()) else { continue };
-            if target.name != function {
-                continue;
-            }
-            let holds = |symbol: &&kmend_object::Symbol| {
-                symbol.is_function()
-                    && symbol.section() == Some(id)
-                    && (symbol.value..symbol.value.saturating_add(symbol.size)).contains(&relocation.offset)
-            };
-            let caller = object.symbols.iter().find(holds);
-            callers.insert(caller.map_or_else(|| section.name.clone(), |symbol| symbol.name.clone()));
-        }
-    }
-    Ok(callers)
+/// The functions of the live image that refer to an address.
+fn callers_in_image(image: &Image, address: u64) -> BTreeSet<String> {
+    callers::in_code(image, address, &[0]).into_iter().map(|found| found.user).collect()
 }

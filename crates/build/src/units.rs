@@ -4,18 +4,17 @@ use crate::error::BuildError;
 use crate::exports::Versions;
 use crate::report::{FunctionReport, Note, NoteKind, Status, UnitReport};
 use kmend_compile::{CompiledUnit, Owner};
-use kmend_diff::{Context, Delta, Fentry, FunctionChange, Reason, VariableUpdate};
+use kmend_diff::{Context, Delta, Fentry, FunctionChange, Reason, Scope, VariableUpdate};
 use kmend_kernel::{Image, ModuleTree};
 use kmend_link::{Locate, Location, Pin};
 use kmend_match::{Against, Matched, Outcome};
 use kmend_object::Object;
 use kmend_refusal::{Advice, Code, Refusal};
 use kmend_types::Changes;
-use rayon::prelude::*;
 use std::collections::BTreeSet;
 
 /// The object that is always there.
-const VMLINUX: &str = "vmlinux";
+pub(crate) const VMLINUX: &str = "vmlinux";
 
 /// A unit whose original is proven, with its difference.
 pub(crate) struct ProvenUnit {
@@ -78,19 +77,6 @@ pub(crate) fn prove(
         .map_err(|error| BuildError::Match { unit: source, source: error })
 }
 
-/// The symbols that patched units refer to and their originals do not: some may be new in another unit.
-pub(crate) fn wanted(units: &[CompiledUnit]) -> Result<BTreeSet<String>, BuildError> {
-    let [_, _, ..] = units else { return Ok(BTreeSet::new()) };
-    let referred = |unit: &CompiledUnit, bytes: &[u8]| -> Result<BTreeSet<String>, BuildError> {
-        let object = parse(&unit.unit.source, bytes)?;
-        let undefined = object.symbols.iter().filter(|symbol| symbol.is_undefined());
-        Ok(undefined.map(|symbol| symbol.name.clone()).collect())
-    };
-    let wanted = |unit: &CompiledUnit| Ok(&referred(unit, &unit.patched)? - &referred(unit, &unit.original)?);
-    let found = units.par_iter().map(wanted).collect::<Result<Vec<_>, BuildError>>()?;
-    Ok(found.into_iter().flatten().collect())
-}
-
 /// On what terms units are compared.
 #[derive(Clone, Copy)]
 pub(crate) struct Terms {
@@ -104,7 +90,7 @@ pub(crate) struct Terms {
 pub(crate) fn compare(
     unit: &CompiledUnit,
     matched: Matched,
-    wanted: &BTreeSet<String>,
+    names: (&BTreeSet<String>, &Scope),
     versions: &Versions<'_>,
     terms: Terms,
 ) -> Result<Compared, BuildError> {
@@ -112,7 +98,8 @@ pub(crate) fn compare(
     let original = parse(&source, &unit.original)?;
     let patched = parse(&source, &unit.patched)?;
     let context = Context {
-        wanted: Some(wanted),
+        wanted: Some(names.0),
+        scope: Some(names.1),
         touched: (!touches_hidden_start(unit, versions.outcome, &patched))
             .then_some(&versions.outcome.touched),
         built_in: unit.unit.owner == Owner::Vmlinux,
@@ -188,7 +175,9 @@ fn unproven(delta: &Delta, matched: &Matched, source: &str) -> Vec<Refusal> {
         };
         Some(Refusal::new(Code::NotInImage, name, why).at(source, None))
     };
-    delta.changed().filter_map(|function| refuse(function.original.as_deref()?)).collect()
+    // What comes from another unit was looked for there.
+    let own = delta.changed().filter(|function| function.home.is_none());
+    own.filter_map(|function| refuse(function.original.as_deref()?)).collect()
 }
 
 /// The functions of a unit that only a jump of the consistency engine's can redirect.
@@ -198,27 +187,44 @@ pub(crate) fn untraced(unit: &ProvenUnit) -> impl Iterator<Item = String> {
 
 /// The match as the linker asks it.
 pub(crate) struct Proof<'a> {
-    pub(crate) matched: &'a Matched,
+    unit: &'a ProvenUnit,
+    /// All units of the patch.
+    all: &'a [ProvenUnit],
+}
+
+impl<'a> Proof<'a> {
+    pub(crate) fn of(unit: &'a ProvenUnit, all: &'a [ProvenUnit]) -> Self {
+        Proof { unit, all }
+    }
 }
 
 impl Locate for Proof<'_> {
     fn locate(&self, name: &str) -> Option<Location> {
-        let located = self.matched.locate(name)?;
-        let kernel = located.kernel.as_ref()?;
-        Some(Location {
-            object: located.object.clone()?,
-            name: kernel.name.clone(),
-            position: kernel.position.position,
-            count: kernel.position.count,
-        })
+        locate(&self.unit.matched, name)
     }
+
+    fn locate_in(&self, unit: &str, name: &str) -> Option<Location> {
+        let is_it = |other: &&ProvenUnit| other.owner == self.unit.owner && other.source == unit;
+        locate(&self.all.iter().find(is_it)?.matched, name)
+    }
+}
+
+fn locate(matched: &Matched, name: &str) -> Option<Location> {
+    let located = matched.locate(name)?;
+    let kernel = located.kernel.as_ref()?;
+    Some(Location {
+        object: located.object.clone()?,
+        name: kernel.name.clone(),
+        position: kernel.position.position,
+        count: kernel.position.count,
+    })
 }
 
 /// Why a function changed. If the patch does not touch its source, the compiler put one into it that it does.
 pub(crate) fn reasons(function: &FunctionChange, touched: &BTreeSet<String>) -> Vec<Reason> {
     let mut reasons = function.reasons.clone();
     let is_called = reasons.iter().any(|reason| matches!(reason, Reason::Callee { .. }));
-    let own = touched.contains(&kmend_diff::source_function(&function.name));
+    let own = touched.contains(&kmend_diff::source_function(&function.name)) || function.home.is_some();
     if function.original.is_some() && !own && !is_called && !touched.is_empty() {
         reasons.push(Reason::Inlined { callees: touched.iter().cloned().collect() });
     }
@@ -267,11 +273,14 @@ pub(crate) fn outlives(pin: &Pin) -> Note {
 }
 
 /// A unit's part of the report. `touched` are the functions whose source the patches touch.
-pub(crate) fn report(unit: &ProvenUnit, touched: &BTreeSet<String>) -> UnitReport {
-    let proof = Proof { matched: &unit.matched };
+pub(crate) fn report(unit: &ProvenUnit, all: &[ProvenUnit], touched: &BTreeSet<String>) -> UnitReport {
+    let proof = Proof::of(unit, all);
     let equal = unit.matched.functions.iter().filter(|function| function.is_equal()).count();
     let functions = unit.delta.functions.iter().map(|function| {
-        let location = function.original.as_deref().and_then(|name| proof.locate(name));
+        let location = function.original.as_deref().and_then(|name| match &function.home {
+            Some(home) => proof.locate_in(home, name),
+            None => proof.locate(name),
+        });
         FunctionReport {
             name: function.name.clone(),
             status: if function.original.is_some() || function.carried {

@@ -83,6 +83,8 @@ pub(crate) struct Unit<'a> {
     by_symbol: HashMap<SymbolId, AtomId>,
     /// By section: where a call of the tracer was made a nop.
     pub(crate) traced_nops: Vec<BTreeSet<u64>>,
+    /// By place: the symbols that stand there.
+    names_at: HashMap<(SectionId, u64), Vec<SymbolId>>,
     /// By section: where `__patchable_function_entries` says that a function's padding begins.
     pub(crate) prefixes: Vec<BTreeSet<u64>>,
 }
@@ -106,6 +108,7 @@ impl<'a> Unit<'a> {
             symbols: Vec::new(),
             by_symbol: HashMap::new(),
             traced_nops: references::traced_nops(object),
+            names_at: HashMap::new(),
             prefixes: Vec::new(),
         };
         let symbols = symbols_by_section(object);
@@ -146,6 +149,13 @@ impl<'a> Unit<'a> {
             None if atom.start == 0 => self.object.section(atom.section).name.clone(),
             None => format!("{}+{:#x}", self.object.section(atom.section).name, atom.start),
         }
+    }
+
+    /// All names of the place where the atom's symbol stands.
+    pub(crate) fn names(&self, id: AtomId) -> impl Iterator<Item = &str> {
+        let atom = self.atom(id);
+        let names = self.names_at.get(&(atom.section, atom.origin));
+        names.into_iter().flatten().map(|&symbol| self.object.symbol(symbol).name.as_str())
     }
 
     /// The atom's name without the compiler's numbering; empty for atoms without a name.
@@ -204,6 +214,9 @@ impl<'a> Unit<'a> {
                 continue;
             }
             let Some(section) = symbol.section() else { continue };
+            if !symbol.name.is_empty() {
+                self.names_at.entry((section, symbol.value)).or_default().push(id);
+            }
             // A symbol at the end of its section (a label after the last instruction) is in no atom.
             if let Some(atom) = self.atom_at(section, symbol.value) {
                 self.by_symbol.insert(id, atom);

@@ -5,7 +5,7 @@
 use crate::atoms::{AtomId, AtomKind, Unit};
 use crate::pair::Pairing;
 use crate::references::{self, Target};
-use kmend_object::{SymbolId, elf};
+use kmend_object::{Object, SymbolId, elf};
 use kmend_refusal::{Code, Refusal};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -85,6 +85,15 @@ impl Requests {
         for moment in Moment::ALL {
             requests.read_callbacks(unit, pairing, moment);
         }
+        for (old, new) in renamed(unit.object) {
+            let is_met = |id: &AtomId| unit.base_name(*id) == new && pairing.was_renamed(*id);
+            if !unit.ids().any(|id| is_met(&id)) {
+                let why = format!(
+                    "it cannot be {old} under another name: each must be one variable, {old} before and {new} after"
+                );
+                requests.refusals.push(Refusal::new(Code::Request, new, why));
+            }
+        }
         requests
     }
 
@@ -131,7 +140,7 @@ impl Requests {
                 _ => None,
             };
             match function {
-                Some(id) if pairing.original(id).is_none() => self.callbacks.push((moment, id)),
+                Some(id) if !pairing.is_living(id) => self.callbacks.push((moment, id)),
                 Some(_) => self.refuse(moment, &unit.describe(&target), "is no new function"),
                 None => self.refuse(moment, &unit.describe(&target), "is no function of this source"),
             }
@@ -182,9 +191,19 @@ impl Requests {
     }
 }
 
-/// The texts in a section.
+/// The variables that the author renames: the old name, the new name.
+pub(crate) fn renamed(object: &Object) -> Vec<(String, String)> {
+    let pair = |text: String| text.split_once(' ').map(|(old, new)| (old.to_owned(), new.to_owned()));
+    texts_of(object, ".kmend.renamed").into_iter().filter_map(pair).collect()
+}
+
 fn texts(unit: &Unit<'_>, name: &str) -> BTreeSet<String> {
-    let data = unit.object.section_named(name).map_or(&[][..], |id| unit.object.section(id).data.as_slice());
+    texts_of(unit.object, name)
+}
+
+/// The texts in a section.
+fn texts_of(object: &Object, name: &str) -> BTreeSet<String> {
+    let data = object.section_named(name).map_or(&[][..], |id| object.section(id).data.as_slice());
     let texts = data.split(|&byte| byte == 0).filter(|text| !text.is_empty());
     texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect()
 }

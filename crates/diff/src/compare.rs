@@ -30,6 +30,11 @@ pub enum Reason {
         /// Offset of the first differing byte from the function's entry, in bytes.
         offset: u64,
     },
+    /// It comes from another unit of the patch.
+    Moved {
+        /// The source that had it.
+        from: String,
+    },
     /// It has another size.
     Size {
         /// In the original, in bytes.
@@ -85,6 +90,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::New => f.write_str("new"),
+            Reason::Moved { from } => write!(f, "moved here from {from}"),
             Reason::Code { offset } => write!(f, "code at +{offset:#x}"),
             Reason::Size { before, after } => write!(f, "code, {before} to {after} bytes"),
             Reason::Target { before, after } => write!(f, "relocation target, {before} to {after}"),
@@ -240,6 +246,17 @@ impl<'a> Comparison<'a> {
                     AtomKind::Content => self.content_reason(*s, *t),
                     _ => self.target_reason(x, y),
                 })
+            }
+            (Target::Atom { id, offset: o }, Target::External { symbol, offset: p }) => {
+                let name = &self.patched.object.symbol(*symbol).name;
+                let is_it = || self.original.names(*id).any(|other| other == name);
+                let is_same = o == p && self.pairing.has_left(*id) && is_it();
+                (!is_same).then(|| self.target_reason(x, y))
+            }
+            (Target::External { symbol, offset: o }, Target::Atom { id, offset: p }) => {
+                let name = &self.original.object.symbol(*symbol).name;
+                let is_same = o == p && self.pairing.home(*id).is_some_and(|home| home.name == *name);
+                (!is_same).then(|| self.target_reason(x, y))
             }
             _ => Some(self.target_reason(x, y)),
         }

@@ -48,6 +48,13 @@ pub enum Reference {
         /// The symbol's name in the original object.
         name: String,
     },
+    /// Defined by the original of another unit of the patch, static or global.
+    Living {
+        /// The unit's source.
+        unit: String,
+        /// The symbol's name in that unit's original object.
+        name: String,
+    },
     /// Defined by another unit, of the kernel or of a module.
     External {
         /// The symbol's name.
@@ -59,7 +66,9 @@ impl Reference {
     /// The symbol's name.
     pub fn name(&self) -> &str {
         match self {
-            Reference::Original { name } | Reference::External { name } => name,
+            Reference::Original { name } | Reference::Living { name, .. } | Reference::External { name } => {
+                name
+            }
         }
     }
 }
@@ -223,7 +232,7 @@ impl Extraction<'_> {
             return Symbol { kind: SymbolKind::Section, place, ..Symbol::null() };
         };
         // Only what is new and global may be meant by another unit of the same patch.
-        let is_new = self.pairing.original(id).is_none();
+        let is_new = !self.pairing.is_living(id);
         let binding = if is_new { symbol.binding } else { Binding::Local };
         Symbol { value, place, binding, ..symbol.clone() }
     }

@@ -8,6 +8,8 @@
 //! atoms ─ references ─ pair ─ compare ─ memory ─ checks ─ select ─ closing ─ extract
 //! ```
 //!
+//! Before that, the names of all units of a patch are compared (`definitions`, `moves`): what one unit loses, another may gain.
+//!
 //! The bias: a change that is missed is a crash on somebody's machine. When it is not certain that two things are
 //! equal they are changed; when it is not certain that a reference can be carried over, the patch is
 //! refused.
@@ -21,6 +23,7 @@ mod checks;
 mod closing;
 mod compare;
 mod cut;
+mod definitions;
 mod ends;
 mod exports;
 mod extract;
@@ -28,6 +31,7 @@ mod gone;
 mod labels;
 mod marks;
 mod memory;
+mod moves;
 mod names;
 mod outlives;
 mod pair;
@@ -41,8 +45,10 @@ mod update;
 
 pub use author::{Callback, Moment};
 pub use compare::Reason;
+pub use definitions::{Definition, Definitions, Kind};
 pub use extract::{Extract, Reference};
 pub use marks::Fentry;
+pub use moves::{Home, Moves, Scope, UnitNames};
 pub use outlives::Escape;
 
 use atoms::{AtomId, AtomKind, Unit};
@@ -91,6 +97,8 @@ pub struct FunctionChange {
     /// Its symbol in the original object; `None` for a new function, and for a changed one that only its changed
     /// callers call.
     pub original: Option<String>,
+    /// The source of the unit whose original object that is, if it comes from another unit of the patch.
+    pub home: Option<String>,
     /// Whether it has changed but is not redirected itself: its changed callers call the new one.
     pub carried: bool,
     /// Whether ftrace does not know the original, so that only a jump of the consistency engine's can redirect it.
@@ -130,6 +138,8 @@ pub struct Sides {
 pub struct Context<'a> {
     /// Symbols that other units of the same patch refer to: new global functions and variables among them go along.
     pub wanted: Option<&'a BTreeSet<String>>,
+    /// What of its names other units of the patch had, or have from now on.
+    pub scope: Option<&'a Scope>,
     /// The functions whose source the patch touches, if that is known. A changed `__init` function is refused if it may
     /// be one of them, and else passed over.
     pub touched: Option<&'a BTreeSet<String>>,
@@ -165,7 +175,7 @@ pub fn base_name(symbol: &str) -> String {
 /// The functions that differ, whether or not a livepatch can hold the change: to explain a refusal.
 pub fn changed(original: &Object, patched: &Object) -> Vec<FunctionChange> {
     let (original, patched) = (Unit::of(original, false).0, Unit::of(patched, false).0);
-    let pairing = pair::pair(&original, &patched);
+    let pairing = pair::pair(&original, &patched, &Scope::default());
     let requests = Requests::of(&patched, &pairing);
     let comparison = Comparison::new(&original, &patched, &pairing, &requests);
     let (marks, _) = marks::mark(&comparison, Fentry::IfUsed, None);
@@ -188,7 +198,8 @@ pub fn compare_in(
     require_function_sections(original).and_then(|()| require_function_sections(patched))?;
     let (original, _) = Unit::of(original, context.built_in);
     let (patched, irregular) = Unit::of(patched, context.built_in);
-    let pairing = pair::pair(&original, &patched);
+    let alone = Scope::default();
+    let pairing = pair::pair(&original, &patched, context.scope.unwrap_or(&alone));
     let requests = Requests::of(&patched, &pairing);
     let comparison = Comparison::new(&original, &patched, &pairing, &requests);
     let (marks, obstacles) = marks::mark(&comparison, fentry, context.exit_pointer);
@@ -204,7 +215,7 @@ pub fn compare_in(
     let called_back = requests.callbacks.iter().map(|&(_, id)| id);
     let is_wanted = |id: &AtomId| {
         let symbol = patched.symbol_of(*id);
-        pairing.original(*id).is_none()
+        !pairing.is_living(*id)
             && symbol.is_some_and(|symbol| {
                 let is_wanted = context.wanted.is_some_and(|wanted| wanted.contains(&symbol.name));
                 symbol.binding != Binding::Local && is_wanted
@@ -284,12 +295,16 @@ pub fn compare_in(
 impl Comparison<'_> {
     /// A function of the patched object that is in the livepatch for these reasons, not yet in an extract.
     fn change(&self, id: AtomId, marks: &marks::Marks, reasons: Vec<Reason>) -> FunctionChange {
-        let partner = self.pairing.original(id);
+        let (partner, home) = (self.pairing.original(id), self.pairing.home(id));
         let carried = marks.carried.contains(&id);
         let symbol = |atom: &atoms::Atom| atom.symbol.unwrap_or(SymbolId::NULL);
         FunctionChange {
             name: self.patched.name(id),
-            original: partner.filter(|_| !carried).map(|partner| self.original.name(partner)),
+            original: match home {
+                Some(home) => Some(home.name.clone()).filter(|_| !carried),
+                None => partner.filter(|_| !carried).map(|partner| self.original.name(partner)),
+            },
+            home: home.map(|home| home.unit.clone()).filter(|_| !carried),
             carried,
             jumps: marks.jumps.contains(&id),
             reasons,

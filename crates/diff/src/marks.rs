@@ -69,6 +69,10 @@ impl Marks {
 
     /// Marks a function that a jump has to redirect, unless ftrace knows the living one; or says why it cannot.
     fn jump(&mut self, comparison: &Comparison<'_>, id: AtomId) -> Option<Refusal> {
+        if comparison.pairing.home(id).is_some() {
+            let why = "the compiler put no call of __fentry__ at its entry, and it moves to another file";
+            return Some(Refusal::new(Code::NoFentry, comparison.patched.source_name(id), why));
+        }
         let (unit, living) = (comparison.original, comparison.pairing.original(id)?);
         if has_fentry(unit, living) {
             return None;
@@ -103,7 +107,11 @@ pub(crate) fn mark(
         if patched.is_gone(id) {
             continue;
         }
-        let reason = comparison.pairing.original(id).and_then(|original| comparison.difference(original, id));
+        let pairing = comparison.pairing;
+        // One that another unit of the patch overrides from now on is nobody's.
+        let original = pairing.original(id).filter(|&original| !pairing.has_left(original));
+        let moved = pairing.home(id).map(|home| Reason::Moved { from: home.unit.clone() });
+        let reason = moved.or_else(|| comparison.difference(original?, id));
         if let Some(reason) = reason {
             marks.changed.insert(id, vec![reason]);
         }
@@ -145,6 +153,7 @@ impl Along {
         let original_has = |id| {
             let original = comparison.pairing.original(id);
             original.is_none_or(|original| has_fentry(comparison.original, original))
+                && comparison.pairing.home(id).is_none_or(|home| home.traced)
         };
         let mut along = Along::default();
         let mut waiting = vec![start];

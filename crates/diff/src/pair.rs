@@ -7,8 +7,11 @@
 //! certain which is which, both stay unpaired and are marked as uncertain; code that needs one is refused.
 
 use crate::atoms::{AtomId, AtomKind, Unit};
+use crate::author;
+use crate::moves::{Home, Scope};
 use crate::names;
 use crate::references::Target;
+use kmend_object::SymbolId;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -24,6 +27,14 @@ pub(crate) struct Pairing {
     back: HashMap<AtomId, AtomId>,
     /// Atoms of the patched object that may be one of several of the original.
     pub(crate) uncertain: HashSet<AtomId>,
+    /// Atoms of the patched object of which the author says what they were called.
+    renamed: HashSet<AtomId>,
+    /// Atoms of the patched object that live in another unit of the patch.
+    moved: HashMap<AtomId, Home>,
+    /// Undefined symbols of the patched object that are what another unit of the patch had for itself.
+    living: HashMap<SymbolId, Home>,
+    /// Atoms of the original that another unit of the patch defines from now on.
+    left: HashSet<AtomId>,
 }
 
 impl Pairing {
@@ -37,8 +48,33 @@ impl Pairing {
         self.back.get(&patched).copied()
     }
 
+    /// Where a patched atom lives, if that is another unit.
+    pub(crate) fn home(&self, patched: AtomId) -> Option<&Home> {
+        self.moved.get(&patched)
+    }
+
+    /// Where an undefined symbol of the patched object lives, if only the patch makes it global.
+    pub(crate) fn living(&self, undefined: SymbolId) -> Option<&Home> {
+        self.living.get(&undefined)
+    }
+
+    /// Whether it is in the running kernel.
+    pub(crate) fn is_living(&self, patched: AtomId) -> bool {
+        self.back.contains_key(&patched) || self.moved.contains_key(&patched)
+    }
+
+    /// Whether the author says what it was called.
+    pub(crate) fn was_renamed(&self, patched: AtomId) -> bool {
+        self.renamed.contains(&patched)
+    }
+
+    /// Whether another unit of the patch defines it from now on.
+    pub(crate) fn has_left(&self, original: AtomId) -> bool {
+        self.left.contains(&original)
+    }
+
     fn add(&mut self, original: AtomId, patched: AtomId) {
-        if !self.forward.contains_key(&original) && !self.back.contains_key(&patched) {
+        if !self.forward.contains_key(&original) && !self.is_living(patched) {
             self.forward.insert(original, patched);
             self.back.insert(patched, original);
         }
@@ -46,8 +82,24 @@ impl Pairing {
 }
 
 /// Pairs functions and variables; what has no identity but its content is not paired.
-pub(crate) fn pair(original: &Unit<'_>, patched: &Unit<'_>) -> Pairing {
+pub(crate) fn pair(original: &Unit<'_>, patched: &Unit<'_>, scope: &Scope) -> Pairing {
     let mut pairing = Pairing::default();
+    for id in patched.ids().filter(|&id| is_named(patched, id)) {
+        if let Some(home) = patched.names(id).find_map(|name| scope.moved_in.get(name)) {
+            pairing.moved.insert(id, home.clone());
+        }
+    }
+    let object = patched.object;
+    if !scope.living.is_empty() {
+        for symbol in object.symbol_ids().filter(|&id| object.symbol(id).is_undefined()) {
+            if let Some(home) = scope.living.get(&object.symbol(symbol).name) {
+                pairing.living.insert(symbol, home.clone());
+            }
+        }
+    }
+    let has_left = |id: &AtomId| original.names(*id).any(|name| scope.moved_out.contains(name));
+    pairing.left = original.ids().filter(|&id| is_named(original, id)).filter(has_left).collect();
+    by_request(original, patched, &mut pairing);
     by_name(original, patched, &mut pairing);
     let groups = numbered_groups(original, patched, &pairing);
     for ((kind, _), (originals, patches)) in &groups {
@@ -67,6 +119,26 @@ pub(crate) fn pair(original: &Unit<'_>, patched: &Unit<'_>) -> Pairing {
 fn is_named(unit: &Unit<'_>, id: AtomId) -> bool {
     matches!(unit.atom(id).kind, AtomKind::Function | AtomKind::Variable | AtomKind::Fixed)
         && unit.atom(id).symbol.is_some()
+}
+
+/// Variables that the author gives another name.
+fn by_request(original: &Unit<'_>, patched: &Unit<'_>, pairing: &mut Pairing) {
+    for (old, new) in author::renamed(patched.object) {
+        let named = |unit: &Unit<'_>, name: &str| -> Option<AtomId> {
+            let is_it = |&id: &AtomId| {
+                matches!(unit.atom(id).kind, AtomKind::Variable | AtomKind::Fixed)
+                    && unit.base_name(id) == name
+            };
+            let mut found = unit.ids().filter(is_it);
+            found.next().filter(|_| found.next().is_none())
+        };
+        if let Some(id) = named(patched, &new).filter(|id| pairing.moved.contains_key(id)) {
+            pairing.renamed.insert(id);
+        } else if let (Some(id), Some(partner)) = (named(original, &old), named(patched, &new)) {
+            pairing.add(id, partner);
+            pairing.renamed.insert(partner);
+        }
+    }
 }
 
 /// Names that the source gave, and are unique in both.
@@ -109,7 +181,7 @@ fn numbered_groups(
     for id in original.ids().filter(|&id| is_named(original, id) && pairing.patched(id).is_none()) {
         groups.entry((original.atom(id).kind, original.base_name(id))).or_default().0.push(id);
     }
-    for id in patched.ids().filter(|&id| is_named(patched, id) && pairing.original(id).is_none()) {
+    for id in patched.ids().filter(|&id| is_named(patched, id) && !pairing.is_living(id)) {
         groups.entry((patched.atom(id).kind, patched.base_name(id))).or_default().1.push(id);
     }
     groups

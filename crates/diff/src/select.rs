@@ -93,9 +93,10 @@ pub(crate) fn route(
 ) -> Route {
     match &reference.target {
         Target::Text { .. } => Route::Text,
-        Target::External { symbol, .. } => {
-            Route::Outside(Outside::External { name: patched.object.symbol(*symbol).name.clone() })
-        }
+        Target::External { symbol, .. } => Route::Outside(match pairing.living(*symbol) {
+            Some(home) => home.reference(),
+            None => Outside::External { name: patched.object.symbol(*symbol).name.clone() },
+        }),
         Target::Other { .. } => Route::Absolute,
         Target::Atom { id, offset } => match patched.atom(*id).kind {
             AtomKind::Content | AtomKind::Entry => Route::Kept(*id),
@@ -104,10 +105,13 @@ pub(crate) fn route(
             {
                 Route::Kept(*id)
             }
-            AtomKind::Function | AtomKind::Variable | AtomKind::Fixed => match pairing.original(*id) {
-                Some(partner) => Route::Outside(Outside::Original { name: original.name(partner) }),
-                None => Route::Kept(*id),
-            },
+            AtomKind::Function | AtomKind::Variable | AtomKind::Fixed => {
+                match (pairing.original(*id), pairing.home(*id)) {
+                    (Some(partner), _) => Route::Outside(Outside::Original { name: original.name(partner) }),
+                    (None, Some(home)) => Route::Outside(home.reference()),
+                    (None, None) => Route::Kept(*id),
+                }
+            }
         },
     }
 }

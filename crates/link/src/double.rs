@@ -64,6 +64,7 @@ impl KernelSymbols for Kernel {
             .map(|(position, global)| Candidate {
                 location: location(object, symbol, position, count),
                 global,
+                weak: false,
             })
             .collect()
     }
@@ -83,6 +84,10 @@ impl Matched {
 impl Locate for Matched {
     fn locate(&self, name: &str) -> Option<Location> {
         self.0.get(name).cloned()
+    }
+
+    fn locate_in(&self, unit: &str, name: &str) -> Option<Location> {
+        self.0.get(&format!("{unit}:{name}")).cloned()
     }
 }
 
@@ -122,6 +127,7 @@ impl Unit {
         self.delta.functions.push(FunctionChange {
             name: name.into(),
             original: original.map(str::to_owned),
+            home: None,
             carried: false,
             jumps: false,
             reasons: Vec::new(),

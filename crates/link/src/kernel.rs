@@ -77,7 +77,8 @@ impl KernelSymbols for TargetKernel<'_> {
         let candidates = ids.into_iter().filter_map(|id| {
             let place = module.position(id)?.settled()?;
             let global = module.object().symbol(id).binding != kmend_object::Binding::Local;
-            Some(Candidate { location: location(object, symbol, place.position, place.count), global })
+            let weak = module.object().symbol(id).binding == kmend_object::Binding::Weak;
+            Some(Candidate { location: location(object, symbol, place.position, place.count), global, weak })
         });
         candidates.collect()
     }
@@ -90,6 +91,7 @@ impl TargetKernel<'_> {
         let candidate = |(position, found): (u32, &kmend_kernel::KernelSymbol)| Candidate {
             location: location(VMLINUX, symbol, position, count),
             global: found.kind.is_ascii_uppercase(),
+            weak: matches!(found.kind, b'W' | b'V'),
         };
         (1..).zip(named).map(candidate).collect()
     }

@@ -27,6 +27,8 @@ impl Location {
 pub trait Locate {
     /// The living symbol for a symbol of the original object, by its name there.
     fn locate(&self, name: &str) -> Option<Location>;
+    /// The same of another unit of the patch that belongs to the same object, by its source.
+    fn locate_in(&self, unit: &str, name: &str) -> Option<Location>;
 }
 
 /// Who exports a symbol.
@@ -45,6 +47,8 @@ pub struct Candidate {
     pub location: Location,
     /// Whether it is global: an upper-case kind in kallsyms.
     pub global: bool,
+    /// Whether it gives way to a definition that is not weak: `W` and `V` in kallsyms.
+    pub weak: bool,
 }
 
 /// The kernel's symbols by name, without proof.

@@ -70,7 +70,10 @@ pub(crate) fn resolve(
     kernel: &dyn KernelSymbols,
 ) -> Result<Resolution, Unresolved> {
     let resolution = match reference {
-        Reference::Original { name } => original(name, unit.owner, unit.matched, kernel)?,
+        Reference::Original { name } => original(name, unit.owner, || unit.matched.locate(name), kernel)?,
+        Reference::Living { unit: home, name } => {
+            original(name, unit.owner, || unit.matched.locate_in(home, name), kernel)?
+        }
         Reference::External { name } => external(name, unit.owner, unit.matched, kernel)?,
     };
     check_limits(&resolution)?;
@@ -101,6 +104,7 @@ pub(crate) fn static_call_key(reference: &Reference) -> Option<Reference> {
     let key = |name: &str| Some(format!("{STATIC_CALL_KEY}{}", name.strip_prefix(STATIC_CALL_TRAMPOLINE)?));
     Some(match reference {
         Reference::Original { name } => Reference::Original { name: key(name)? },
+        Reference::Living { unit, name } => Reference::Living { unit: unit.clone(), name: key(name)? },
         Reference::External { name } => Reference::External { name: key(name)? },
     })
 }
@@ -110,10 +114,10 @@ pub(crate) fn static_call_key(reference: &Reference) -> Option<Reference> {
 fn original(
     name: &str,
     owner: &str,
-    matched: &dyn Locate,
+    locate: impl Fn() -> Option<Location>,
     kernel: &dyn KernelSymbols,
 ) -> Result<Resolution, Unresolved> {
-    let Some(target) = matched.locate(name) else {
+    let Some(target) = locate() else {
         return match kernel.candidates(owner, name).as_slice() {
             [] => Err(Unresolved::new(Code::NotInImage, format!("{owner} holds no symbol of this name"))),
             [only] => Ok(Resolution::livepatch(only.location.clone(), owner)),
@@ -147,14 +151,20 @@ fn external(
         objects.push(&export.by);
     }
     objects.push(VMLINUX);
+    let mut is_static = None;
     for object in objects {
         match kernel.candidates(object, name).as_slice() {
             [] => {}
+            candidates if candidates.iter().all(|candidate| !candidate.global) => is_static = Some(object),
             candidates => {
                 let target = choose(candidates).ok_or_else(|| ambiguous(object, candidates))?;
                 return Ok(Resolution::livepatch(target.clone(), owner));
             }
         }
+    }
+    if let Some(object) = is_static {
+        let why = format!("in {object} it is static");
+        return Err(Unresolved::new(Code::Unlinkable, why));
     }
     let why = match export {
         Some(export) if owner != VMLINUX => {
@@ -171,11 +181,8 @@ fn external(
     Err(Unresolved::new(Code::UnsupportedReference, why))
 }
 
-/// The only candidate, or the only global one: another unit can refer to no other.
+/// The only global candidate: another unit can refer to no other.
 fn choose(candidates: &[Candidate]) -> Option<&Location> {
-    if let [only] = candidates {
-        return Some(&only.location);
-    }
     let mut globals = candidates.iter().filter(|candidate| candidate.global);
     let first = globals.next()?;
     globals.next().is_none().then_some(&first.location)

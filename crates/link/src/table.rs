@@ -17,7 +17,11 @@ pub(crate) fn patched_functions(
     for (index, unit) in input.units.iter().enumerate() {
         for change in &unit.delta.functions {
             let Some(original) = &change.original else { continue };
-            let Some(target) = unit.matched.locate(original) else {
+            let target = match &change.home {
+                Some(home) => unit.matched.locate_in(home, original),
+                None => unit.matched.locate(original),
+            };
+            let Some(target) = target else {
                 let why = format!("no function of {} matches the compiled original", unit.owner);
                 refusals.push(Refusal::new(Code::NotInImage, original, why).at(unit.source, None));
                 continue;

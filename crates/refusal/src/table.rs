@@ -121,6 +121,8 @@ codes! {
     Request = "0421", Refusal, "a request of the patch that cannot be met", "give what the macro of kmend.h asks for, see docs/authoring.md";
     Unexplained = "0430", Refusal, "a difference that kmend cannot explain", "take what makes it out of the patch; if it is code or data that a livepatch can carry, please report it";
     ChangedMemory = "0431", Refusal, "a variable changes the kind of its memory", "leave the variable as it is and add another one of the new kind, with a callback that gives it its value";
+    Unlinkable = "0432", Refusal, "no kernel would link this", "make the name global in the same patch (and export it to modules), or use what is; the message says which definition is in the way";
+    OtherMeaning = "0433", Refusal, "a name comes to mean something else", "keep what the name stands for, and give the new thing a name of its own";
     NewDependency = "0440", Refusal, "a module would need another one", "look the symbol up when it is used: symbol_get(NAME), which is NULL if its module is not loaded, and symbol_put(NAME)";
     ChangedRegistration = "0450", Refusal, "a table that registers something changes", "leave the entry as it is; or, if the rest is good without it, KMEND_IGNORE_SECTION() with the section that the message names";
 

@@ -7,6 +7,7 @@ mod ends;
 mod foreign;
 mod jumps;
 mod memory;
+mod moves;
 mod names;
 mod outlives;
 mod start;
@@ -45,9 +46,19 @@ const OPTIONS: &[&str] = &[
 ];
 
 fn object(source: &str) -> Object {
+    object_with(source, &[])
+}
+
+fn object_with(source: &str, options: &[&str]) -> Object {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("unit.c"), source).unwrap();
-    Command::new("gcc").args(OPTIONS).args(["unit.c", "-o", "unit.o"]).folder(folder.path()).run().unwrap();
+    Command::new("gcc")
+        .args(OPTIONS)
+        .args(options)
+        .args(["unit.c", "-o", "unit.o"])
+        .folder(folder.path())
+        .run()
+        .unwrap();
     Object::parse(&fs::read(folder.path().join("unit.o")).unwrap()).unwrap()
 }
 

@@ -261,7 +261,7 @@ fn a_static_call_of_a_module_is_a_plain_one_to_its_trampoline() {
 
 #[test]
 fn a_static_key_of_a_module_is_refused() {
-    let kernel = Kernel::default().symbol("mod_a", "key", &[false]);
+    let kernel = Kernel::default().symbol("mod_a", "key", &[true]);
     for (section, code) in [
         ("__jump_table", Some(Code::ModuleStaticKey)),
         (".data..percpu", Some(Code::UnsupportedReference)),

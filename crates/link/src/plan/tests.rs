@@ -45,7 +45,9 @@ fn kernel() -> Kernel {
         .export("of_b", "mod_b", false)
         .symbol(VMLINUX, "memcpy", &[true])
         .symbol(VMLINUX, "in_namespace", &[true])
-        .symbol(VMLINUX, "unique", &[false])
+        .symbol(VMLINUX, "unique", &[true])
+        .symbol("mod_a", "one_global", &[false])
+        .symbol(VMLINUX, "static", &[false])
         .symbol(VMLINUX, "one_global", &[false, true, false])
         .symbol(VMLINUX, "two_globals", &[true, true])
         .symbol(VMLINUX, "all_static", &[false, false])
@@ -66,7 +68,11 @@ fn other_units_symbols() {
         ("mod_a", "unique", "vmlinux.unique,0 with vmlinux"),
         (VMLINUX, "one_global", "vmlinux.one_global,2 with vmlinux"),
         (VMLINUX, "two_globals", "KM0303"),
-        (VMLINUX, "all_static", "KM0303"),
+        (VMLINUX, "static", "KM0432"),
+        (VMLINUX, "all_static", "KM0432"),
+        ("mod_a", "all_static", "KM0432"),
+        // The module's own is static, so vmlinux's is meant.
+        ("mod_a", "one_global", "vmlinux.one_global,2 with vmlinux"),
         (VMLINUX, "nowhere", "KM0410"),
         ("mod_a", "hidden", "mod_a.hidden,0 with mod_a"),
         ("mod_a", "of_b", "mod_b.of_b,0 with mod_a"),
