@@ -10,7 +10,7 @@ use crate::publish::{Made, check_output, publish};
 use crate::report::{
     EngineReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SymbolReport, UnitReport,
 };
-use crate::scope::Names;
+use crate::scope::{Names, lost_state};
 use crate::types;
 use crate::units::{self, Proof, ProvenUnit};
 use crate::{Built, Event, Request, Stage};
@@ -198,6 +198,7 @@ impl<'a> Pipeline<'a> {
                 Err(more) => refusals.extend(more),
             }
         }
+        refusals.extend(lost_state(&proven));
         types::drop_doubled(&mut refusals, &judged.refusals);
         refusals.extend(judged.refusals);
         for unit in &proven {

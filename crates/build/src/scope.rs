@@ -6,9 +6,9 @@
 use crate::callers;
 use crate::error::BuildError;
 use crate::facts::Facts;
-use crate::units::{self, VMLINUX};
+use crate::units::{self, ProvenUnit, VMLINUX};
 use kmend_compile::CompiledUnit;
-use kmend_diff::{Definitions, Kind, Moves, Scope, UnitNames};
+use kmend_diff::{Definitions, Kind, Moves, Scope, State, UnitNames};
 use kmend_link::{Candidate, KernelSymbols, TargetKernel};
 use kmend_match::{Matched, Outcome};
 use kmend_refusal::{Code, Refusal};
@@ -47,6 +47,19 @@ impl Names {
         let new = |unit: &UnitNames| &unit.after.needed - &unit.before.needed;
         Ok(Names { wanted: units.iter().flat_map(new).collect(), scopes: moves.scopes, refusals })
     }
+}
+
+/// Variables that begin in one unit while one of their type goes in another of the same object.
+pub(crate) fn lost_state(units: &[ProvenUnit]) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for (number, unit) in units.iter().enumerate() {
+        let others = units.iter().enumerate().filter(|(other, _)| *other != number);
+        let others = others.filter(|(_, other)| other.owner == unit.owner);
+        let lost: Vec<&State> = others.flat_map(|(_, other)| &other.delta.states.lost).collect();
+        let found = unit.delta.states.refusals(lost);
+        refusals.extend(found.into_iter().map(|refusal| refusal.at(&unit.source, None)));
+    }
+    refusals
 }
 
 /// The names of one unit.

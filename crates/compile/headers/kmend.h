@@ -54,6 +54,17 @@
 	_Static_assert(sizeof(&(name)), #name);					\
 	KMEND_NOTE(".kmend.ends", #name)
 
+/*
+ * Says of a static variable (at file level, or where it is declared in its function) what became of one of its type that
+ * goes: it is the same, under another name, and keeps its living value; or it has nothing to do with that, and begins anew.
+ */
+#define KMEND_RENAMED(old, variable)						\
+	_Static_assert(sizeof(variable), #variable);				\
+	KMEND_NOTE(".kmend.renamed", #old " " #variable)
+#define KMEND_BEGINS_ANEW(variable)						\
+	_Static_assert(sizeof(variable), #variable);				\
+	KMEND_NOTE(".kmend.anew", #variable)
+
 /* Takes a change of this type ("struct foo") for harmless. */
 #define KMEND_ACCEPT_TYPE(name)		KMEND_NOTE(".kmend.accept", "type:" name)
 

@@ -69,6 +69,7 @@ pub(crate) struct Requests {
     functions: BTreeSet<String>,
     sections: BTreeSet<String>,
     updates: BTreeSet<String>,
+    anew: BTreeSet<String>,
 }
 
 impl Requests {
@@ -79,6 +80,7 @@ impl Requests {
             sections: texts(unit, ".kmend.ignore.sections"),
             updates: texts(unit, ".kmend.update"),
             ends: texts(unit, ".kmend.ends"),
+            anew: texts(unit, ".kmend.anew"),
             ..Requests::default()
         };
         requests.read_kpatch(unit);
@@ -167,6 +169,11 @@ impl Requests {
     /// Whether the author wants the living value of a variable exchanged, whatever it is.
     pub(crate) fn updates(&self, unit: &Unit<'_>, id: AtomId) -> bool {
         self.updates.contains(&unit.base_name(id))
+    }
+
+    /// Whether the author knows that it begins anew.
+    pub(crate) fn begins_anew(&self, unit: &Unit<'_>, id: AtomId) -> bool {
+        self.anew.contains(&unit.base_name(id))
     }
 
     /// Texts of requests that name nothing in either unit, for a note.

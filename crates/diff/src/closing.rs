@@ -138,7 +138,7 @@ impl Findings<'_> {
             !original.is_freed(before) || original.atom(before).kind != patched.atom(after).kind
         };
         let mut shared = BTreeSet::new();
-        for id in patched.ids().filter(|&id| pairing.original(id).is_none() && !self.passed.has(id)) {
+        for id in patched.ids().filter(|&id| !pairing.is_living(id) && !self.passed.has(id)) {
             let is_shared = |name: &String| {
                 left.get(name).is_some_and(|all| all.iter().any(|&other| is_other(other, id)))
             };
@@ -159,7 +159,9 @@ impl Findings<'_> {
             exports::is_namespace(self.comparison.patched, patched)
                 || exports::other_terms(self.comparison, original, patched).is_some()
         };
-        self.marks.is_changed(patched)
+        // A definition that another unit of the patch overrides from now on has no say any more.
+        self.comparison.pairing.has_left(original)
+            || self.marks.is_changed(patched)
             || self.comparison.difference(original, patched).is_none()
             || self.passed.has(patched)
             || is_exchanged()

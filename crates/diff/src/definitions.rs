@@ -2,7 +2,7 @@
 
 use crate::author;
 use crate::names;
-use crate::special::{self, Registers, Treatment};
+use crate::special::{self, Memory, Registers, Treatment};
 use kmend_object::{Binding, Object, Relocation, Section, SectionId, Symbol, SymbolKind, elf};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -45,8 +45,7 @@ pub struct Definition {
     pub writable: bool,
     pub(crate) calls: Calls,
     pub(crate) size: u64,
-    /// The section's name without its own: its kind of memory.
-    pub(crate) memory: String,
+    pub(crate) memory: Memory,
     /// What it holds and refers to. Not known of functions.
     pub(crate) content: u64,
     place: (SectionId, u64),
@@ -140,7 +139,7 @@ fn definition(object: &Object, symbol: &Symbol, used: &Uses, built_in: bool) -> 
             traced: is_function && is_traced(object, section, symbol),
         },
         size: symbol.size,
-        memory: memory(&section.name, &symbol.name),
+        memory: special::memory_of(section),
         content: if is_function { 0 } else { content(object, section, symbol) },
         place,
     })
@@ -150,12 +149,6 @@ fn definition(object: &Object, symbol: &Symbol, used: &Uses, built_in: bool) -> 
 fn is_gone(section: &str, built_in: bool) -> bool {
     let starts = [".init.", ".meminit."].iter().any(|beginning| section.starts_with(beginning));
     starts || (built_in && section.starts_with(".exit."))
-}
-
-/// What a section of its own would be called for any variable, whether or not it begins as zeros.
-fn memory(section: &str, name: &str) -> String {
-    let kind = section.strip_suffix(name).and_then(|kind| kind.strip_suffix('.')).unwrap_or(section);
-    if kind == ".bss" { ".data".to_owned() } else { kind.to_owned() }
 }
 
 fn is_traced(object: &Object, section: &Section, symbol: &Symbol) -> bool {

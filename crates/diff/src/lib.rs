@@ -40,6 +40,7 @@ mod room;
 mod runtime;
 mod select;
 mod special;
+mod state;
 mod type_ids;
 mod update;
 
@@ -50,6 +51,7 @@ pub use extract::{Extract, Reference};
 pub use marks::Fentry;
 pub use moves::{Home, Moves, Scope, UnitNames};
 pub use outlives::Escape;
+pub use state::{State, States};
 
 use atoms::{AtomId, AtomKind, Unit};
 use author::Requests;
@@ -80,6 +82,8 @@ pub struct Delta {
     pub update_table: Option<SymbolId>,
     /// What of the livepatch somebody may still use when it is gone. Those that the author ends are among them.
     pub outlives: Vec<Escape>,
+    /// Variables that begin in the livepatch, and those that nothing is any more.
+    pub states: States,
     /// What a reader should know.
     pub notes: Vec<String>,
     /// Changes of code that no livepatch reaches any more and that the author did not make, and of the set of exported symbols: what
@@ -242,6 +246,9 @@ pub fn compare_in(
             kept,
         }));
     }
+    refusals.extend(state::wrongly_renamed(&comparison));
+    let states = States::of(&comparison, &selection.kept);
+    refusals.extend(states.refusals(&states.lost));
     if !refusals.is_empty() {
         refusals.sort();
         refusals.dedup();
@@ -286,6 +293,7 @@ pub fn compare_in(
         updates,
         update_table,
         outlives,
+        states,
         notes,
         passed_over,
         extract,

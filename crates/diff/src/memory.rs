@@ -91,7 +91,7 @@ impl MemoryChanges {
 }
 
 /// What patched code may do that the living variable's memory does not bear.
-fn obstacle(was: Memory, is: Memory) -> Option<&'static str> {
+pub(crate) fn obstacle(was: Memory, is: Memory) -> Option<&'static str> {
     match (was, is) {
         // Only the start writes it, and that has run.
         (Memory::ReadOnlyAfterStart, Memory::ReadOnly)

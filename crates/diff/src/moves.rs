@@ -9,6 +9,7 @@
 
 use crate::definitions::{Definition, Definitions, Kind};
 use crate::extract::Reference;
+use crate::memory;
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -273,12 +274,8 @@ impl Settling<'_> {
                     format!("it comes from {source}, where it has {} bytes and not {}", old.size, new.size);
                 return refuse(code, why);
             }
-            if old.memory != new.memory {
-                let why = format!(
-                    "it comes from {source}, where it lies in {} and not in {}",
-                    old.memory, new.memory
-                );
-                return refuse(Code::OtherMeaning, why);
+            if let Some(why) = memory::obstacle(old.memory, new.memory) {
+                return refuse(Code::ChangedMemory, format!("it comes from {source}, and {why}"));
             }
             if old.content != new.content {
                 let why = format!("it comes from {source}, and its initial value changes on the way");

@@ -129,8 +129,7 @@ impl Scope<'_> {
 
     /// Whether the kernel calls it: the original is redirected to it, or other units may call it.
     pub(crate) fn is_called_from_outside(&self, function: AtomId) -> bool {
-        let is_replaced =
-            self.pairing.original(function).is_some() && !self.marks.carried.contains(&function);
+        let is_replaced = self.pairing.is_living(function) && !self.marks.carried.contains(&function);
         let is_global =
             self.patched.symbol_of(function).is_some_and(|symbol| symbol.binding != Binding::Local);
         is_replaced || is_global

@@ -3,7 +3,7 @@
 //! Format: DWARF 5 (dwarfstd.org), chapters 2 and 7, as gcc writes it for C. Only `.debug_info`,
 //! `.debug_abbrev` and `.debug_str` are read.
 
-use crate::TypesError;
+use crate::{TypesError, statics};
 use gimli::{AttributeValue, DwTag, EndianSlice, LittleEndian, Reader, constants as dw};
 use kmend_object::{Object, Section, elf};
 
@@ -30,6 +30,10 @@ pub(crate) struct Entry<'a> {
     pub(crate) is_external: bool,
     /// Its location is an address, so it is there as long as the kernel is.
     pub(crate) is_static: bool,
+    /// That address, as [`crate::statics`] reads it.
+    pub(crate) address: Option<u64>,
+    /// The line of its declaration.
+    pub(crate) line: Option<u64>,
 }
 
 /// The contents of the sections, with relocations between them applied.
@@ -50,13 +54,14 @@ impl Contents {
     }
 }
 
-/// A section's data with its relocations applied. All that count here refer to other sections of debug
-/// information; addresses of code and data are not looked at.
+/// A section's data with its relocations applied. Addresses of code and data tell their sections.
 fn relocated(object: &Object, section: &Section) -> Vec<u8> {
     let mut data = section.data.clone();
     for relocation in &section.relocations {
         let Some(symbol) = object.symbols.get(relocation.symbol.index()) else { continue };
-        let value = symbol.value.wrapping_add_signed(relocation.addend).to_le_bytes();
+        let offset = symbol.value.wrapping_add_signed(relocation.addend);
+        let place = symbol.section().filter(|&id| object.section(id).is_allocated());
+        let value = place.map_or(offset, |id| statics::address(id, offset)).to_le_bytes();
         let width = match relocation.kind {
             elf::R_X86_64_64 => 8,
             elf::R_X86_64_32 => 4,
@@ -156,6 +161,8 @@ fn read_entry<'a>(
         is_declaration: false,
         is_external: false,
         is_static: false,
+        address: None,
+        line: None,
     };
     for attribute in entry.attrs() {
         let value = attribute.value();
@@ -183,11 +190,15 @@ fn read_entry<'a>(
             dw::DW_AT_data_bit_offset => read.bit_offset = value.udata_value().unwrap_or(0),
             dw::DW_AT_bit_size => read.bit_size = value.udata_value(),
             dw::DW_AT_const_value => read.constant = constant(&value),
+            dw::DW_AT_decl_line => read.line = value.udata_value(),
             dw::DW_AT_declaration => read.is_declaration = true,
             dw::DW_AT_external => read.is_external = true,
             dw::DW_AT_location => {
                 if let AttributeValue::Exprloc(expression) = value {
-                    read.is_static = expression.0.slice().first() == Some(&dw::DW_OP_addr.0);
+                    let bytes = expression.0.slice();
+                    read.is_static = bytes.first() == Some(&dw::DW_OP_addr.0);
+                    let address = bytes.get(1..).and_then(|operand| <[u8; 8]>::try_from(operand).ok());
+                    read.address = address.filter(|_| read.is_static).map(u64::from_le_bytes);
                 }
             }
             _ => {}

@@ -23,6 +23,7 @@ mod judge;
 mod queries;
 mod record;
 mod same;
+mod statics;
 
 pub use compare::{Changes, SignatureChange, TypeChange, TypeKind, VariableChange, accepted, compare};
 pub use enumeration::ValueChange;
@@ -30,6 +31,7 @@ pub use exports::ExportChange;
 pub use judge::{Surroundings, Verdict};
 pub use record::{FieldChange, Layout, Place, Placement};
 pub use same::Relation;
+pub use statics::{Static, statics};
 
 use kmend_refusal::{Code, Coded};
 

@@ -27,8 +27,11 @@ pub(super) fn changes(findings: &Findings<'_>) -> Vec<Refusal> {
         let is_ignored = comparison.requests.ignores(patched, after) || findings.passed.has(after);
         if !is_ignored {
             let is_changed = findings.marks.is_changed(after);
+            // The author says what it was called.
+            let is_renamed = comparison.pairing.was_renamed(after);
+            let of_symbols = || of_symbols(original, before, patched, after, is_changed);
             let why = of_section(original, before, patched, after)
-                .or_else(|| of_symbols(original, before, patched, after, is_changed));
+                .or_else(|| if is_renamed { None } else { of_symbols() });
             refusals.extend(why.map(|why| Refusal::new(Code::Unexplained, patched.name(after), why)));
         }
     }

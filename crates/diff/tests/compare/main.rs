@@ -11,6 +11,7 @@ mod moves;
 mod names;
 mod outlives;
 mod start;
+mod state;
 mod tables;
 mod texts;
 mod update;

@@ -98,7 +98,8 @@ fn a_variable_that_changes_on_its_way_is_refused() {
     for (old, new, code) in [
         ("int v;", "int v = 3;", Code::ChangedData),
         ("int v;", "long v;", Code::ChangedGlobal),
-        ("int v;", "int v __attribute__((section(\".data..read_mostly\")));", Code::OtherMeaning),
+        ("int v;", "int v __attribute__((section(\".data..percpu\")));", Code::ChangedMemory),
+        ("const int v = 3;", "int v = 3;", Code::ChangedMemory),
         ("char *v = \"a\";", "char *v = \"b\";", Code::ChangedData),
         ("int v;", "int v(void) { return 4; }", Code::OtherMeaning),
     ] {
