@@ -18,7 +18,7 @@ pub(crate) fn run(bench: &Bench, kernel: &Kernel, case: &Case, boots: bool) -> R
     let mut built = build(bench, kernel, case, &case.patch, folder.path())?;
     if let Some(alternative) = &case.alternative
         && does_not_apply(&built.report)
-        && !matches!(case.expected, Expected::Refused(_))
+        && !is_to_misfit(&case.expected)
     {
         built = build(bench, kernel, case, alternative, folder.path())?;
     }
@@ -51,9 +51,17 @@ fn build(bench: &Bench, kernel: &Kernel, case: &Case, patch: &Patch, output: &Pa
     Ok(kmend_build::build(&request, &|_| {})?)
 }
 
+/// Codes of a patch that does not fit the source.
+const MISFITS: [Code; 2] = [Code::PatchDoesNotApply, Code::AmbiguousHunk];
+
+/// Whether the trial is about just that.
+fn is_to_misfit(expected: &Expected) -> bool {
+    let Expected::Refused(lines) = expected else { return false };
+    lines.iter().any(|line| MISFITS.iter().any(|code| code.name() == line.code))
+}
+
 fn does_not_apply(report: &Report) -> bool {
-    let codes = [Code::PatchDoesNotApply, Code::AmbiguousHunk];
-    report.refusals.iter().any(|refusal| codes.contains(&refusal.code()))
+    report.refusals.iter().any(|refusal| MISFITS.contains(&refusal.code()))
 }
 
 fn is_met(line: &ExpectedRefusal, refusal: &RefusalReport) -> bool {
