@@ -63,7 +63,7 @@ impl<'a> Kernel<'a> {
         let is_unit = !self.prepared.database.units_of(path).is_empty();
         let is_included = || Ok::<_, CompileError>(self.graph()?.is_included(path));
         if let Some((code, why)) = runs_elsewhere(path)
-            && (is_unit || !self.commands(path).is_empty() || is_included()?)
+            && (is_unit || !self.commands(path).is_empty() || self.is_listed(path) || is_included()?)
         {
             return Ok(Part::Refused(code, why.to_owned()));
         }
@@ -103,6 +103,16 @@ impl<'a> Kernel<'a> {
             return Ok(if self.uses(folder_of(path))? { Part::Text } else { nothing });
         }
         Ok(of_another_architecture(path).unwrap_or_else(|| self.named_in_makefiles(path)))
+    }
+
+    /// Whether the Makefile of its folder lists its object. What is built around the kernel's image, as the boot code is, no command
+    /// of the kernel and its modules names.
+    fn is_listed(&self, path: &str) -> bool {
+        let file = self.prepared.tree.join(folder_of(path)).join("Makefile");
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let Some((stem, "c" | "S")) = name.rsplit_once('.') else { return false };
+        let object = format!("{stem}.o");
+        fs::read_to_string(file).is_ok_and(|text| text.split_ascii_whitespace().any(|word| word == object))
     }
 
     /// The commands of the build that name a file.

@@ -258,6 +258,7 @@ mod tests {
         let change = |name: &&str| FunctionChange {
             name: (*name).to_owned(),
             original: Some((*name).to_owned()),
+            home: None,
             carried: false,
             jumps: false,
             reasons: vec![Reason::Code { offset: 0 }],

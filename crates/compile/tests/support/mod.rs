@@ -73,7 +73,9 @@ fn makefile() -> String {
         }
     }
     let assembly = "$(CC) -D__KERNEL__ -D__ASSEMBLY__ -c -o fs/entry.o fs/entry.S";
-    goals += &format!("\t{assembly}; scripts/basic/fixdep d fs/entry.o '{assembly}' > x\n");
+    for part in ["\t", assembly, "; scripts/basic/fixdep d fs/entry.o '", assembly, "' > x\n"] {
+        goals += part;
+    }
     goals += "\tmake -f scripts/Makefile.build obj=fs\n\ttr a b < fs/words.txt > fs/made.h\n";
     goals += "modules:\n\nfs/table.o:\n\techo '#define TABLE 7' > fs/table.h\n\ttouch $@\n";
     goals + ".PHONY: scripts prepare0 vmlinux modules fs/table.o\n"
