@@ -200,7 +200,7 @@ fn an_old_kernel_needs_help_to_let_a_module_come_again() {
 
 #[test]
 fn a_function_that_does_not_return_is_one_that_objtool_can_see() {
-    let kernel = Kernel::default().symbol(VMLINUX, "die", &[false]).export("panic", VMLINUX, false);
+    let kernel = Kernel::default().symbol(VMLINUX, "die", &[true]).export("panic", VMLINUX, false);
     let mut unit = Unit::new();
     let function = unit.function("f", None, Binding::Local);
     let code = unit.section_of(function);

@@ -77,7 +77,7 @@ fn other_units_symbols() {
         ("mod_a", "hidden", "mod_a.hidden,0 with mod_a"),
         ("mod_a", "of_b", "mod_b.of_b,0 with mod_a"),
         // mod_b can be loaded without mod_a, and vmlinux without any.
-        ("mod_b", "of_a", "KM0410"),
+        ("mod_b", "of_a", "KM0440"),
         (VMLINUX, "of_a", "KM0410"),
         ("mod_a", "__SCT__call", "mod_a.__SCT__call,0 with mod_a"),
     ];
