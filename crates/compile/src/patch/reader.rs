@@ -218,8 +218,8 @@ impl<'a> Reader<'a> {
         // The end of a mail (`-- `), of a commit in a mail (`---`), and the next file's header.
         let is_end =
             line == b"--" || line == b"-- " || (line.len() >= 3 && line.iter().all(|byte| *byte == b'-'));
-        // What is left of `-- ` where a program took a dash away.
-        let is_torn_end = line == b"- ";
+        // What is left of `-- ` where a program took a dash away, or turned the signs of a patch round.
+        let is_torn_end = line == b"- " || line == b"+- ";
         let is_other = is_end || is_torn_end || self.is_file_header();
         if !is_other && matches!(line.first(), Some(b'+' | b'-')) {
             return Err(self.refuse("a line of a hunk stands behind the lines that the hunk's header counts"));

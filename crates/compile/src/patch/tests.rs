@@ -88,6 +88,10 @@ fn what_is_no_patch_is_refused_with_its_line() {
     refused("", 1, "no unified diff");
     refused("--- a/f/x.c\n+++ b/f/x.c\n@@ -1 +1 @@\n-a\n+b\n+c\n", 6, "behind the lines");
     refused("--- a/f/x.c\n+++ b/f/x.c\n@@ -1 +1 @@\n-a\n+b\n-\n", 6, "behind the lines");
+    for end in ["-- ", "- ", "+- "] {
+        let diffs = read(&format!("--- a/f/x.c\n+++ b/f/x.c\n@@ -1 +1 @@\n-a\n+b\n{end}\n\n")).unwrap();
+        assert_eq!(diffs[0].hunks[0].lines.len(), 2, "{end}");
+    }
     refused("diff --cc a/f/x.c\n@@@ -1 -1 +1 @@@\n", 1, "combined");
     refused("*** a/f/x.c\n--- b/f/x.c\n***************\n*** 1 ****\n", 3, "context diff");
     refused("@@ -1 +1 @@\n-a\n+b\n", 1, "before the name");
