@@ -182,16 +182,6 @@ impl<'a> Unit<'a> {
         &self.by_section[section.index()]
     }
 
-    /// The names of the symbols that a function or variable begins with.
-    pub(crate) fn named_symbols(&self, id: AtomId) -> Vec<&str> {
-        let atom = self.atom(id);
-        if !matches!(atom.kind, AtomKind::Function | AtomKind::Variable) || atom.symbol.is_none() {
-            return Vec::new();
-        }
-        let symbols = self.symbols_in(atom.section).iter().map(|&id| self.object.symbol(id));
-        symbols.filter(|symbol| symbol.value == atom.origin).map(|symbol| symbol.name.as_str()).collect()
-    }
-
     pub(crate) fn symbols_in(&self, section: SectionId) -> &[SymbolId] {
         &self.symbols[section.index()]
     }

@@ -125,8 +125,10 @@ impl Findings<'_> {
     fn strangers(&self) -> Vec<Refusal> {
         let Comparison { original, patched, pairing, .. } = self.comparison;
         let names = |unit: &Unit<'_>, id: AtomId| -> Vec<String> {
-            let names = unit.named_symbols(id).into_iter().filter(|name| !names::is_numbered(name));
-            names.map(str::to_owned).collect()
+            if !matches!(unit.atom(id).kind, AtomKind::Function | AtomKind::Variable) {
+                return Vec::new();
+            }
+            unit.names(id).filter(|name| !names::is_numbered(name)).map(str::to_owned).collect()
         };
         let mut left: HashMap<String, Vec<AtomId>> = HashMap::new();
         for id in original.ids().filter(|&id| pairing.patched(id).is_none()) {

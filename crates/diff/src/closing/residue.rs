@@ -43,9 +43,7 @@ impl Piece {
 
     /// What is in it.
     pub(super) fn lines(&self) -> Vec<String> {
-        let shown = hex::encode(
-            self.bytes.iter().take(SHOWN_BYTES).collect::<Vec<_>>().into_iter().copied().collect::<Vec<u8>>(),
-        );
+        let shown = hex::encode(&self.bytes[..self.bytes.len().min(SHOWN_BYTES)]);
         let more = if self.bytes.len() > SHOWN_BYTES { "…" } else { "" };
         let references = self.references.iter().take(SHOWN_BYTES);
         std::iter::once(format!("{shown}{more}"))
