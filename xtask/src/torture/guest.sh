@@ -94,9 +94,11 @@ sample() {
     echo "processors $(nproc)"
     # For one object a processor takes several slabs, and what is free in these counts as used. So nothing begins a process between the
     # two, and the cache of what the kernel keeps of an open file of sysfs comes last, by a file that is open.
+    # What is freed after a grace period may wait five seconds for company (Linux, kernel/rcu/tree.c, KFREE_DRAIN_JIFFIES): the looks last
+    # longer than that.
     exec 9> /sys/kernel/slab/kmalloc-96/shrink
     for look in 1 2 3 4 5 6 7 8; do
-        sleep 0.2
+        sleep 0.8
         for cache in /sys/kernel/slab/*/shrink; do echo 1 > "$cache"; done 2> /dev/null
         echo 1 >&9
         slabs
