@@ -82,7 +82,7 @@ pub use patch::{MOST_FUZZ, PatchFile, subject};
 pub use prepare::{Prepared, prepare};
 pub use reach::Steps;
 pub use reverse::{applies, reversed};
-pub use session::{CompiledUnit, Look, Note, Outcome, Times, patch_and_compile};
+pub use session::{CompiledUnit, Look, Note, Outcome, PlainPatched, Times, patch_and_compile};
 pub use target::{Progress, Target};
 
 /// Parsers of foreign bytes, for the fuzz targets: none of them may panic, whatever it is given.

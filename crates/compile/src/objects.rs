@@ -7,7 +7,7 @@ use crate::edits::Edits;
 use crate::error::{CompileError, Failure, io_error};
 use crate::estimate::Estimate;
 use crate::prepare::Prepared;
-use crate::session::{CompiledUnit, Times};
+use crate::session::{CompiledUnit, PlainPatched, Times};
 use crate::shadow::SharedShadow;
 use crate::target::{Progress, Target};
 use crate::unit::{self, Compiled};
@@ -85,7 +85,9 @@ impl Compile<'_> {
         }
         Ok(match (original?, patched?) {
             (Compiled::Done(original), Compiled::Done(patched)) => {
-                Ok(compiled_unit(unit, original, patched, is_new))
+                let differs = patched.object != original.objects.sectioned;
+                let plain = differs.then(|| self.plain_patched(number, unit, &patched.assembly)).transpose()?;
+                Ok(compiled_unit(unit, original, patched, plain, is_new))
             }
             (original, patched) => Err([
                 refuse_failed(unit, &original, "the kernel's own source does not compile"),
@@ -144,7 +146,7 @@ impl Compile<'_> {
         Ok(Compiled::Done(Original { plain: plain?, sectioned: sectioned?, read }))
     }
 
-    fn patched(&self, number: usize, unit: &Unit) -> Side<(Vec<u8>, Duration)> {
+    fn patched(&self, number: usize, unit: &Unit) -> Side<PatchedSide> {
         let start = Instant::now();
         let stem = self.work.join(format!("{number}-patched"));
         let compiler = &self.target.compiler;
@@ -154,8 +156,26 @@ impl Compile<'_> {
             Compiled::Failed(words) => return Ok(Compiled::Failed(words)),
         };
         let object = unit::sectioned(compiler, unit, &assembly, &self.prepared.exported, &stem)?;
-        Ok(Compiled::Done((object, start.elapsed())))
+        Ok(Compiled::Done(PatchedSide { object, assembly, time: start.elapsed() }))
     }
+
+    /// What the audit holds the module against.
+    fn plain_patched(&self, number: usize, unit: &Unit, assembly: &[u8]) -> Result<PlainPatched, CompileError> {
+        let compiler = &self.target.compiler;
+        let stem = |side: &str| self.work.join(format!("{number}-plain-{side}"));
+        let assemble = |text: &[u8], side| unit::plain_of_text(compiler, unit, text, &stem(side));
+        let tested = unit::with_tested_keys(unit, assembly, &self.prepared.exported);
+        Ok(PlainPatched {
+            object: assemble(assembly, "patched")?,
+            tested: tested.map(|text| assemble(&text, "tested")).transpose()?,
+        })
+    }
+}
+
+struct PatchedSide {
+    object: Vec<u8>,
+    assembly: Vec<u8>,
+    time: Duration,
 }
 
 /// A unit once for each module that its object is linked into.
@@ -202,17 +222,19 @@ fn place(words: &[String]) -> Option<(String, Option<u32>)> {
 fn compiled_unit(
     unit: &Unit,
     original: OriginalSide,
-    (patched, time): (Vec<u8>, Duration),
+    patched: PatchedSide,
+    plain_patched: Option<PlainPatched>,
     new_file: bool,
 ) -> CompiledUnit {
     CompiledUnit {
         unit: unit.clone(),
         plain: original.objects.plain,
         original: original.objects.sectioned,
-        patched,
+        patched: patched.object,
+        plain_patched,
         new_file,
         original_was_cached: original.was_cached,
-        times: Times { original: original.time, patched: time },
+        times: Times { original: original.time, patched: patched.time },
     }
 }
 

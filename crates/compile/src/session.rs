@@ -43,6 +43,16 @@ pub struct Times {
     pub patched: Duration,
 }
 
+/// The object of a patched source as the kernel's build would make it, without a section for every function and datum and without
+/// debug information: what a finished module is held against.
+#[derive(Debug, Clone)]
+pub struct PlainPatched {
+    /// The object.
+    pub object: Vec<u8>,
+    /// In a module's unit with jump labels of modules' keys, the object with tests of the keys in their place.
+    pub tested: Option<Vec<u8>>,
+}
+
 /// A unit's objects.
 #[derive(Debug, Clone)]
 pub struct CompiledUnit {
@@ -56,6 +66,8 @@ pub struct CompiledUnit {
     pub original: Vec<u8>,
     /// The patched source likewise.
     pub patched: Vec<u8>,
+    /// The patched source as the kernel's build would make it, if its object differs at all.
+    pub plain_patched: Option<PlainPatched>,
     /// Whether the patch adds the file.
     pub new_file: bool,
     /// Whether the original's objects were kept from an earlier build.

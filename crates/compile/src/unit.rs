@@ -88,6 +88,20 @@ pub fn sectioned(
     assemble(compiler, unit, &text, stem)
 }
 
+/// The assembly of a module's unit with tests of modules' keys in the place of their jump labels; `None` if it has none.
+pub fn with_tested_keys(unit: &Unit, text: &[u8], exported: &HashSet<String>) -> Option<Vec<u8>> {
+    if unit.owner == Owner::Vmlinux {
+        return None;
+    }
+    let tested = test_keys_of_modules(text, |key| exported.contains(key));
+    (tested != text).then_some(tested)
+}
+
+/// The object of an assembly's text as the kernel's build would make it.
+pub fn plain_of_text(compiler: &str, unit: &Unit, text: &[u8], stem: &Path) -> Result<Vec<u8>, CompileError> {
+    assemble(compiler, unit, &assembly::without_own_sections(text), stem)
+}
+
 /// Assembles `text`; `stem` is where to write.
 fn assemble(compiler: &str, unit: &Unit, text: &[u8], stem: &Path) -> Result<Vec<u8>, CompileError> {
     let (input, output) = (stem.with_extension("s"), stem.with_extension("o"));
