@@ -16,10 +16,12 @@
 #ifndef KMEND_ENGINE_H
 #define KMEND_ENGINE_H
 
+#include <linux/build_bug.h>
 #include <linux/completion.h>
 #include <linux/kobject.h>
 #include <linux/list.h>
 #include <linux/module.h>
+#include <linux/stddef.h>
 #include <linux/stringify.h>
 #include <linux/types.h>
 
@@ -117,6 +119,16 @@ struct kmend_patch {
 	int error;
 	bool registered;
 };
+
+/* What reads a patch's module without this header counts on these. */
+static_assert(offsetof(struct kmend_func, name) == 0);
+static_assert(offsetof(struct kmend_func, old_func) == 8);
+static_assert(offsetof(struct kmend_func, new_func) == 16);
+static_assert(sizeof(struct kmend_func) == 56);
+static_assert(offsetof(struct kmend_object, name) == 0);
+static_assert(offsetof(struct kmend_object, funcs) == 8);
+static_assert(sizeof(struct kmend_object) == 64);
+static_assert(offsetof(struct kmend_patch, objects) == 8);
 
 #define kmend_for_each_object(patch, object)				\
 	for (object = (patch)->objects; object->funcs; object++)

@@ -1,4 +1,4 @@
-//! The developer's tool: `cargo xtask demo`, `test`, `bench`, `corpus`, `selfcheck`, `torture`.
+//! The developer's tool: `cargo xtask demo`, `test`, `bench`, `corpus`, `selfcheck`, `mutants`, `torture`.
 //!
 //! It uses the stages' crates directly, so that a trial sees the values that a command would print; what a
 //! user types is run with the `kmend` of this workspace.
@@ -8,6 +8,7 @@ mod built;
 mod corpus;
 mod demo;
 mod kernels;
+mod mutants;
 mod narrate;
 mod package;
 mod packages;
@@ -49,6 +50,8 @@ enum Command {
     Corpus(corpus::Options),
     /// The differ on many real units: it takes nothing for a change that is none, and misses none that is
     Selfcheck(selfcheck::Options),
+    /// Wrong modules made out of right ones: the audit refuses each of them
+    Mutants(mutants::Options),
     /// Livepatches loaded, unloaded and replaced under a load, and kmend killed at random moments, in guests
     ///
     /// Fails at a complaint of the kernel, a stuck transition, a leak, and a command that does not tell the truth after a kill
@@ -89,6 +92,7 @@ fn run(command: Command) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Selfcheck(options) => selfcheck::run(&options),
+        Command::Mutants(options) => mutants::run(&options),
         Command::Torture(options) => torture::run(&options),
         Command::Test { all, threads, filter } => test::run(all, threads, filter),
     }

@@ -15,6 +15,8 @@ mod whole;
 
 pub(crate) use engine::{PRELUDE as ENGINE_PRELUDE, modules as engine_modules};
 
+pub(crate) use case::Case;
+
 use crate::selfcheck::{self, Subject};
 use crate::test::Count;
 use crate::{kernels, narrate};
@@ -115,7 +117,7 @@ fn of_kernel(
         let (bench, kernel, times) = (Arc::clone(bench), Arc::clone(kernel), Arc::clone(times));
         trials.push(Trial::test(name.clone(), move || timed(&times, name, || run(&bench, &kernel))));
     };
-    for (turn, case) in case::read_cases(&crate::root().join("tests/patches"))?.into_iter().enumerate() {
+    for (turn, case) in cases()?.into_iter().enumerate() {
         // Guests are most of the time: one that is not asked for is booted on one of the kernels, unless these differ.
         let boots =
             choice.all || choice.filter.is_some() || case.differs() || turn % kernels::ALL.len() == number;
@@ -128,6 +130,7 @@ fn of_kernel(
     let all = choice.all;
     add("torture".into(), Box::new(move |bench, kernel| whole::torture(bench, kernel, all)));
     add("engine-torture".into(), Box::new(move |bench, kernel| whole::engine_torture(bench, kernel, all)));
+    add("mutants".into(), Box::new(move |bench, kernel| crate::mutants::trial(&bench.cache, kernel, all)));
     add("same-bytes".into(), Box::new(whole::same_bytes));
     add("headers".into(), Box::new(whole::headers));
     add("signed".into(), Box::new(signed::run));
@@ -165,6 +168,11 @@ fn of_kernel(
         add(name, Box::new(move |_, _| subject.sample(&source, selfcheck::SEED, operators)));
     }
     Ok(trials)
+}
+
+/// All patches of the trials.
+pub(crate) fn cases() -> Result<Vec<Case>> {
+    case::read_cases(&crate::root().join("tests/patches"))
 }
 
 /// A trial on the real system.

@@ -34,6 +34,9 @@ pub enum BuildError {
     /// The module could not be signed, or not be read back for its manifest.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// The audit could not read the module or an object.
+    #[error("audit: {0}")]
+    Audit(#[from] kmend_audit::Malformed),
     /// A unit of a module of a kernel that was imported without modules.
     #[error(
         "{unit} is part of the module {module}, and the kernel was imported without its modules: install them in \
@@ -105,6 +108,7 @@ impl Coded for BuildError {
             BuildError::Match { source, .. } => source.code(),
             BuildError::Object { source, .. } => source.code(),
             BuildError::Types { source, .. } => source.code(),
+            BuildError::Audit(_) => Code::ObjectFormat,
             BuildError::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull => Code::DiskFull,
             BuildError::Io { .. } => Code::Io,
         }

@@ -1,12 +1,13 @@
 //! The way of a patch, from its text to a livepatch module.
 //!
 //! ```text
-//! compile ─ match ─ diff ─ link ─ module
+//! compile ─ match ─ diff ─ link ─ module ─ audit
 //! ```
 //!
 //! Each stage is a crate; this one runs them in their order, lets all of a patch's refusals come together, and
 //! writes down what was found in one [`Report`].
 
+mod audit;
 mod callers;
 mod consistency;
 mod error;
@@ -22,8 +23,10 @@ mod subject;
 mod types;
 mod units;
 
+pub use audit::{Materials, NoMaterials, kept, nothing_kept};
 pub use consistency::{EngineRequest, Recommendation};
 pub use error::BuildError;
+pub use kmend_audit::{Audit, Machine, MachineError, Running, running};
 pub use kmend_compile::Steps;
 pub use pipeline::target;
 pub use report::{
@@ -99,6 +102,8 @@ pub enum Stage {
     Link,
     /// objtool and the kernel's build system make the module.
     Module,
+    /// The finished module is held against the kernel and the plain objects by other means.
+    Audit,
 }
 
 /// A finished build.

@@ -30,6 +30,7 @@ pub(crate) fn empty_report(request: &Request<'_>) -> Report {
         symbols: Vec::new(),
         notes: Vec::new(),
         recommended: None,
+        audit: None,
         refusals: Vec::new(),
         module: None,
     }

@@ -1,5 +1,6 @@
 //! The stages in their order.
 
+use crate::audit;
 use crate::consistency;
 use crate::error::BuildError;
 use crate::explain;
@@ -97,6 +98,7 @@ impl<'a> Pipeline<'a> {
         let linked = self.link(&proven, &facts, engine.as_ref())?;
         self.report.notes.extend(linked.pins.iter().map(units::outlives));
         let module = self.make_module(&linked, &scratch.path().join("module"))?;
+        self.audit(&facts, &outcome, &module)?;
         let made = self.vouch(&module.bytes)?;
         self.describe(&linked, &module, &made.module);
         Ok(made)
@@ -282,6 +284,19 @@ impl<'a> Pipeline<'a> {
             jobs: thread::available_parallelism().map_or(1, usize::from),
         };
         Ok(self.timed(Stage::Module, |_| kmend_link::make_module(linked, &paths, scratch))?)
+    }
+
+    /// Asks for a second opinion before anybody sees the module.
+    fn audit(&mut self, facts: &Facts, outcome: &Outcome, module: &BuiltModule) -> Result<(), Stop> {
+        let table = Some(module.table.as_slice());
+        let audit =
+            self.timed(Stage::Audit, |_| audit::audit(facts, &outcome.units, &module.bytes, table))?;
+        if !audit.refusals.is_empty() {
+            return Err(Stop::Refused(audit.refusals));
+        }
+        audit::keep(self.request.kernel, &module.bytes, &self.request.patches, table)?;
+        self.report.audit = Some(audit);
+        Ok(())
     }
 
     /// Reads the module back for its manifest, and signs both.

@@ -1,6 +1,7 @@
 //! What a build found and made: the one value that the terminal, `NAME.json` and `--json` show.
 
 use crate::consistency::Recommendation;
+use kmend_audit::Audit;
 use kmend_compile::Steps;
 use kmend_diff::{Callback, Reason, VariableUpdate};
 use kmend_refusal::{Code, Refusal};
@@ -39,6 +40,9 @@ pub struct Report {
     /// model was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recommended: Option<Recommendation>,
+    /// What the audit looked at; `None` if no module was made, or it found something wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Audit>,
     /// Why no module was made; empty if one was.
     pub refusals: Vec<RefusalReport>,
     /// The module; `None` if it was refused or nothing changes.

@@ -46,6 +46,7 @@ pub(crate) enum Command {
     Build(Box<commands::build::Build>),
     Diff(commands::diff::Diff),
     Inspect(commands::inspect::Inspect),
+    Audit(commands::audit::AuditModule),
     Prove(commands::prove::Prove),
     Sign(commands::sign::Sign),
     Verify(commands::verify::Verify),

@@ -1,5 +1,6 @@
 //! One file a command: its arguments, the call, and how the result looks.
 
+pub(crate) mod audit;
 pub(crate) mod blocking;
 pub(crate) mod boot;
 pub(crate) mod build;
@@ -64,6 +65,7 @@ fn run_it(command: Command, output: &mut Output) -> Result<End, Failure> {
         Command::Build(build) => build.run(output),
         Command::Diff(diff) => diff.run(output),
         Command::Inspect(inspect) => inspect.run(output),
+        Command::Audit(audit) => audit.run(output),
         Command::Prove(prove) => prove.run(output),
         Command::Sign(sign) => sign.run(output),
         Command::Verify(verify) => verify.run(output),

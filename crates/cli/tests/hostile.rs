@@ -14,6 +14,8 @@ use std::os::unix::fs::symlink;
 const READERS: &[&str] = &[
     "inspect @",
     "inspect x.ko --cert @",
+    "audit @",
+    "audit x.ko --patch @",
     "load --dry-run @",
     "load --dry-run x.ko @",
     "replace --dry-run @",

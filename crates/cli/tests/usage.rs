@@ -16,6 +16,7 @@ fn help_is_the_manual() {
         &["build"][..],
         &["diff"],
         &["inspect"],
+        &["audit"],
         &["prove"],
         &["load"],
         &["unload"],

@@ -86,7 +86,8 @@ impl Compile<'_> {
         Ok(match (original?, patched?) {
             (Compiled::Done(original), Compiled::Done(patched)) => {
                 let differs = patched.object != original.objects.sectioned;
-                let plain = differs.then(|| self.plain_patched(number, unit, &patched.assembly)).transpose()?;
+                let plain =
+                    differs.then(|| self.plain_patched(number, unit, &patched.assembly)).transpose()?;
                 Ok(compiled_unit(unit, original, patched, plain, is_new))
             }
             (original, patched) => Err([
@@ -160,7 +161,12 @@ impl Compile<'_> {
     }
 
     /// What the audit holds the module against.
-    fn plain_patched(&self, number: usize, unit: &Unit, assembly: &[u8]) -> Result<PlainPatched, CompileError> {
+    fn plain_patched(
+        &self,
+        number: usize,
+        unit: &Unit,
+        assembly: &[u8],
+    ) -> Result<PlainPatched, CompileError> {
         let compiler = &self.target.compiler;
         let stem = |side: &str| self.work.join(format!("{number}-plain-{side}"));
         let assemble = |text: &[u8], side| unit::plain_of_text(compiler, unit, text, &stem(side));

@@ -44,6 +44,8 @@ pub struct Times {
 pub struct BuiltModule {
     /// The `.ko` file's contents.
     pub bytes: Vec<u8>,
+    /// The object of the patch table, as the build system made it.
+    pub table: Vec<u8>,
     /// What a user should know: the linker's warnings and those of the build system.
     pub warnings: Vec<String>,
     /// How long it took.
@@ -79,9 +81,11 @@ pub fn make_module(linked: &Linked, paths: &Paths, scratch: &Path) -> Result<Bui
     let file = scratch.join(format!("{}.ko", linked.stem));
     let bytes = fs::read(&file).map_err(|source| scratch_error(&file, source))?;
     let bytes = finished(&bytes, linked)?;
+    let file = scratch.join(TABLE_FILE).with_extension("o");
+    let table = fs::read(&file).map_err(|source| scratch_error(&file, source))?;
     let times = Times { build, finish: start.elapsed().saturating_sub(build) };
     let warnings = linked.warnings.iter().cloned().chain(warnings(&output)).collect();
-    Ok(BuiltModule { bytes, warnings, times })
+    Ok(BuiltModule { bytes, table, warnings, times })
 }
 
 fn finished(bytes: &[u8], linked: &Linked) -> Result<Vec<u8>, LinkError> {

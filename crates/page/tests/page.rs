@@ -41,6 +41,7 @@ fn report(text: &str) -> Report {
                 .with_details(vec![text.into()])
                 .into(),
         ],
+        audit: None,
         recommended: None,
         module: Some(ModuleReport {
             engine: None,

@@ -133,6 +133,17 @@ codes! {
     NameTooLong = "0503", Refusal, "a name is too long for the kernel", "choose a shorter --name; symbols are limited by the kernel's KSYM_NAME_LEN";
     ObjtoolWarned = "0504", Refusal, "objtool found fault with the patched code", "its own words are in the message; the unwinder could not be trusted in this function";
 
+    // 051x: the second opinion on a finished module.
+    AuditEntry = "0510", Refusal, "audit: an entry of the patch table leads elsewhere", "do not load the module; please report it with the patch and the kernel's release";
+    AuditCode = "0511", Refusal, "audit: the module's code or data is not the patched source's", "do not load the module; please report it with the patch and the kernel's release";
+    AuditReference = "0512", Refusal, "audit: a relocation leads to another thing", "do not load the module; please report it with the patch and the kernel's release";
+    AuditMissing = "0513", Refusal, "audit: a change is not in the module", "do not load the module; please report it with the patch and the kernel's release";
+    AuditMemory = "0514", Refusal, "audit: memory of another kind, or freed memory", "do not load the module; please report it with the patch and the kernel's release";
+    AuditTable = "0515", Refusal, "audit: a table of places in code does not fit the code", "do not load the module; please report it with the patch and the kernel's release";
+    AuditUnexplained = "0516", Refusal, "audit: something in the module that nothing accounts for", "do not load the module; please report it with the patch and the kernel's release";
+    AuditLost = "0517", Refusal, "audit: the original is not found in the kernel", "give the patches and the kernel that the module was built from";
+    AuditRunning = "0518", Refusal, "audit: memory does not hold what the livepatch's module says", "disable the livepatch and start the machine anew as soon as it can be; please report it with the module and the kernel's release";
+
     // 06xx: the proof in a virtual machine.
     VmFailed = "0601", Error, "the virtual machine could not be run", "the message says what is missing; `qemu-system-x86` and `busybox-static` are needed";
     ProofFailed = "0602", Refusal, "the proof failed", "the guest's last words are in the message: do not load this module";

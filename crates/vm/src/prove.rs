@@ -30,6 +30,8 @@ pub struct Proof {
     pub unloaded: Option<String>,
     /// See [`Scenario::kmend`].
     pub kmend: Option<PathBuf>,
+    /// The `kmend` that compares the livepatch's memory with its file each time it has been loaded; without one that is not done.
+    pub auditor: Option<PathBuf>,
     /// See [`Scenario::busybox`].
     pub busybox: PathBuf,
     /// See [`Accelerator::choose`].
@@ -92,6 +94,7 @@ impl Proof {
             after: None,
             unloaded: None,
             kmend: None,
+            auditor: None,
             busybox: "busybox".into(),
             accelerator: Accelerator::default(),
             timeout: Duration::from_secs(90),
@@ -114,6 +117,9 @@ impl Proof {
                 steps.extend(self.modules.iter().cloned().map(Step::TryModule));
                 steps.push(Step::Run { name: TURNED_AWAY.into(), command: NONE_TURNED_AWAY.into() });
             }
+            if self.auditor.is_some() {
+                steps.push(Step::Audit(self.livepatch.clone()));
+            }
             steps.extend(run("loaded", &self.after));
             steps.push(Step::Unload(module.into()));
             steps.extend(run("unloaded", &self.unloaded));
@@ -131,6 +137,7 @@ impl Proof {
             },
             busybox: self.busybox.clone(),
             kmend: self.kmend.clone(),
+            auditor: self.auditor.clone(),
             steps: self.steps(module.name(), &modules, rounds),
             ..Scenario::new(&self.image)
         };

@@ -7,7 +7,7 @@ use crate::initramfs::{Device, Initramfs};
 use crate::machine::{Machine, find_program};
 use crate::program::{Program, read_program};
 use crate::protocol::{Protocol, StepOutcome};
-use crate::script::{GuestStep, init_script, system_script};
+use crate::script::{AUDITOR, GuestStep, init_script, system_script};
 use kmend_kernel::{KernelError, Module, Packing};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -48,6 +48,8 @@ pub enum Step {
     UnloadModule(String),
     /// Loads a livepatch and waits for its transition. Must succeed.
     Load(PathBuf),
+    /// Compares a loaded livepatch's memory with its module's file, with [`Scenario::auditor`]. Must succeed.
+    Audit(PathBuf),
     /// Disables a livepatch by its module's name, waits for its transition, and unloads it. Must succeed.
     Unload(String),
 }
@@ -62,6 +64,7 @@ impl Step {
             Step::LoadEngine(path) => format!("load the consistency engine {}", file_name(path)),
             Step::UnloadModule(name) => format!("unload the module {name}"),
             Step::Load(path) => format!("load the livepatch {}", file_name(path)),
+            Step::Audit(path) => format!("compare the memory of {}", file_name(path)),
             Step::Unload(name) => format!("unload the livepatch {name}"),
         }
     }
@@ -97,6 +100,8 @@ pub struct Scenario {
     pub busybox: PathBuf,
     /// The `kmend` that loads and unloads livepatches in the guest; without one the guest's script does.
     pub kmend: Option<PathBuf>,
+    /// The `kmend` that compares memory in the guest.
+    pub auditor: Option<PathBuf>,
     /// The system that runs the steps; without one busybox does, and nothing else runs.
     pub disk: Option<Disk>,
     /// Further files.
@@ -131,6 +136,7 @@ impl Scenario {
             machine: Machine::new(image),
             busybox: "busybox".into(),
             kmend: None,
+            auditor: None,
             disk: None,
             files: Vec::new(),
             steps: Vec::new(),
@@ -170,6 +176,9 @@ impl Scenario {
         initramfs.add_device("/dev/console", 0o600, Device { major: 5, minor: 1 })?;
         if let Some(kmend) = &self.kmend {
             initramfs.add_program("/bin/kmend", kmend)?;
+        }
+        if let Some(auditor) = &self.auditor {
+            initramfs.add_program(AUDITOR, auditor)?;
         }
         for file in &self.files {
             if file.program {
@@ -222,6 +231,10 @@ fn guest_step(
         Step::Load(host) => {
             let module = add_module(initramfs, modules, host)?;
             GuestStep::Load { path: module_path(&module), module }
+        }
+        Step::Audit(host) => {
+            let module = add_module(initramfs, modules, host)?;
+            GuestStep::Audit { path: module_path(&module) }
         }
         Step::Unload(module) => GuestStep::Unload { module: module.clone() },
     })

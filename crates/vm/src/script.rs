@@ -3,6 +3,9 @@
 use crate::initramfs::LIBRARIES;
 use std::fmt::Write;
 
+/// Where the guest has the `kmend` that compares memory.
+pub(crate) const AUDITOR: &str = "/bin/kmend-auditor";
+
 /// One step as the guest sees it: paths are the guest's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum GuestStep {
@@ -16,6 +19,8 @@ pub(crate) enum GuestStep {
     Remove { module: String },
     /// Load a livepatch and wait for its transition.
     Load { path: String, module: String },
+    /// Compare a livepatch's memory with a module's file.
+    Audit { path: String },
     /// Disable a livepatch, wait, and unload it.
     Unload { module: String },
 }
@@ -169,6 +174,7 @@ fn command(step: &GuestStep, kmend: bool) -> String {
         GuestStep::Remove { module } => format!("rmmod {}", quoted(module)),
         GuestStep::Load { path, .. } if kmend => format!("kmend load {}", quoted(path)),
         GuestStep::Load { path, module } => format!("load_livepatch {} {}", quoted(path), quoted(module)),
+        GuestStep::Audit { path } => format!("{AUDITOR} audit --running {}", quoted(path)),
         GuestStep::Unload { module } if kmend => format!("kmend unload {}", quoted(module)),
         GuestStep::Unload { module } => format!("unload_livepatch {}", quoted(module)),
     }

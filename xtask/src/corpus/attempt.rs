@@ -12,7 +12,7 @@ use kmend_store::{Cache, Kernel};
 use kmend_vm::{Accelerator, Proof, VmError};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// From power on to power off: modules such as amdgpu take an emulated guest long to load.
@@ -28,6 +28,8 @@ pub(crate) struct Workshop {
     prepared: Prepared,
     modules: ModuleTree,
     accelerator: Accelerator,
+    /// The `kmend` that compares memory in guests.
+    kmend: PathBuf,
 }
 
 impl Workshop {
@@ -36,7 +38,8 @@ impl Workshop {
         let prepared = kmend_compile::prepare(&target(&kernel), &|text| narrate::say(text))?;
         let modules = ModuleTree::open(&kernel.modules)?;
         let accelerator = Accelerator::choose(&kernel.image, Some(cache.root()));
-        Ok(Workshop { cache, kernel, prepared, modules, accelerator })
+        let kmend = crate::built::kmend()?;
+        Ok(Workshop { cache, kernel, prepared, modules, accelerator, kmend })
     }
 }
 
@@ -151,6 +154,7 @@ fn prove(workshop: &Workshop, module: &Path, report: &Report) -> Result<Outcome>
     let proof = Proof {
         modules: workshop.modules.load_order_of(&names)?,
         accelerator: workshop.accelerator,
+        auditor: Some(workshop.kmend.clone()),
         timeout: GUEST_TIMEOUT,
         ..Proof::new(&workshop.kernel.image, module)
     };

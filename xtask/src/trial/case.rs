@@ -2,6 +2,7 @@
 
 use super::expectation::{ExpectedRefusal, Test};
 use anyhow::{Context, Result, bail, ensure};
+use kmend_compile::PatchFile;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,27 @@ pub(crate) struct Case {
 }
 
 impl Case {
+    /// Whether it becomes a livepatch.
+    pub(crate) fn works(&self) -> bool {
+        matches!(self.expected, Expected::Works(_))
+    }
+
+    /// The patches of its build, and those for the other source.
+    pub(crate) fn sources(&self) -> Vec<Vec<PatchFile>> {
+        let sources = std::iter::once(&self.patch).chain(&self.alternative);
+        sources.map(|patch| self.patches(patch)).collect()
+    }
+
+    /// What its build is given, with one of its two patches.
+    pub(crate) fn patches(&self, patch: &Patch) -> Vec<PatchFile> {
+        let (depth, fuzz) = match &self.expected {
+            Expected::Works(test) => (test.depth, test.fuzz),
+            _ => (None, 0),
+        };
+        let given = std::iter::once(patch).chain(&self.with);
+        given.map(|(name, bytes)| PatchFile { depth, fuzz, ..PatchFile::new(name, bytes.clone()) }).collect()
+    }
+
     /// Whether it may come to something else on another kernel.
     pub(crate) fn differs(&self) -> bool {
         let or_refused = matches!(&self.expected, Expected::Works(test) if !test.or_refused.is_empty());

@@ -6,7 +6,6 @@ use super::expectation::{ExpectedRefusal, Test};
 use super::guest;
 use anyhow::{Result, anyhow, bail, ensure};
 use kmend_build::{Built, NoteKind, RefusalReport, Report, Request, Status};
-use kmend_compile::PatchFile;
 use kmend_refusal::Code;
 use kmend_store::Kernel;
 use std::collections::BTreeSet;
@@ -30,16 +29,10 @@ pub(crate) fn run(bench: &Bench, kernel: &Kernel, case: &Case, boots: bool) -> R
 }
 
 fn build(bench: &Bench, kernel: &Kernel, case: &Case, patch: &Patch, output: &Path) -> Result<Built> {
-    let given = [patch].into_iter().chain(&case.with);
-    let (depth, fuzz) = match &case.expected {
-        Expected::Works(test) => (test.depth, test.fuzz),
-        _ => (None, 0),
-    };
-    let patches = given.map(|(name, bytes)| PatchFile { depth, fuzz, ..PatchFile::new(name, bytes.clone()) });
     let request = Request {
         cache: &bench.cache,
         kernel,
-        patches: patches.collect(),
+        patches: case.patches(patch),
         name: Some(case.name.clone()),
         replace: false,
         fixes: vec![format!("trial:{}", case.name)],

@@ -262,6 +262,11 @@ impl Explain {
     }
 }
 
+/// Patches that are applied as they are, in this order.
+pub(super) fn plain_patches(files: &[PathBuf]) -> Result<Vec<kmend_compile::PatchFile>, Failure> {
+    Patches::plain(files).read()
+}
+
 /// Builds and shows how far it is.
 fn build(request: &Request<'_>) -> Result<Built, Failure> {
     let progress = Mutex::new(Progress::new());
@@ -301,5 +306,6 @@ fn stage_name(stage: Stage) -> &'static str {
         Stage::Engine => "engine",
         Stage::Link => "link",
         Stage::Module => "module",
+        Stage::Audit => "audit",
     }
 }

@@ -20,6 +20,9 @@ use std::time::Duration;
 /// works), loads the module, unloads it, and does both again. An oops, a warning, a lockup or a hang of the guest fails
 /// the proof, and the end of its console is shown. This machine's own kernel is not touched, and root is not needed.
 ///
+/// While the livepatch is loaded its memory is compared with its file, as `kmend audit --running` does: what the kernel resolved, the
+/// code, and the entry of each function that is replaced.
+///
 /// Modules that the livepatch patches are loaded before it, with all that they depend on; if the guest cannot start one
 /// (its device is missing), after it, which shows that the livepatch takes the module. For a patch that was built with --engine
 /// kmend's consistency engine is loaded first.
@@ -104,6 +107,7 @@ pub(crate) fn prove(
     if inspection.engine.is_some() {
         proof.engine = Some(engine(cache, kernel, livepatch, &inspection)?);
     }
+    proof.auditor = Some(std::env::current_exe().map_err(|error| Failure::io(Path::new("kmend"), &error))?);
     proof.before.clone_from(&checks.before);
     proof.after.clone_from(&checks.after);
     proof.unloaded.clone_from(&checks.before);
@@ -189,7 +193,7 @@ pub(crate) fn text(report: &ProofReport) -> String {
     };
     let _ = writeln!(
         text,
-        "{} {} on {}: booted in {:.1} s, {rounds}, no complaint of the kernel, {:.1} s in all",
+        "{} {} on {}: booted in {:.1} s, {rounds}, its memory as its file says, no complaint of the kernel, {:.1} s in all",
         paint(GREEN, "proved"),
         report.module,
         transcript.release,

@@ -45,6 +45,11 @@ struct Given {
 }
 
 impl Patches {
+    /// These files, to be applied as they are.
+    pub(super) fn plain(files: &[PathBuf]) -> Patches {
+        Patches { files: files.to_vec(), reverse: false, strip: None, fuzz: 0 }
+    }
+
     /// Reads all of them, in the order in which they are to be applied.
     pub(super) fn read(&self) -> Result<Vec<PatchFile>, Failure> {
         let mut given = Vec::new();
