@@ -4,11 +4,12 @@ use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register,
 };
 use kmend_object::{Object, Relocation, Section, SymbolId, SymbolKind};
+use std::collections::BTreeMap;
 
 /// What an instruction writes to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
-    /// A variable with a name.
+    /// A variable with a name, without the number that the compiler gave it.
     Variable(String),
     /// What lies so many bytes behind a pointer.
     Field(u64),
@@ -33,7 +34,7 @@ pub(crate) struct Call<'a> {
 }
 
 /// The code of one function.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Code<'a> {
     pub(crate) calls: Vec<Call<'a>>,
     /// What it refers to and does not call.
@@ -41,18 +42,37 @@ pub(crate) struct Code<'a> {
     pub(crate) writes: Vec<Write>,
     /// The targets and places of backward jumps.
     loops: Vec<(u64, u64)>,
+    /// By name: the pieces that the compiler split off from the function, and that it goes on in.
+    pub(crate) parts: BTreeMap<&'a str, Code<'a>>,
 }
 
 impl<'a> Code<'a> {
-    /// Decodes a function; `None` if it has no code.
+    /// Decodes a function and its parts; `None` if it has no code.
     pub(crate) fn of(object: &'a Object, symbol: SymbolId) -> Option<Self> {
+        let mut code = Self::of_symbol(object, symbol)?;
+        let function = kmend_diff::source_function(&object.symbol(symbol).name);
+        let is_part = |name: &str| kmend_diff::source_function(name) == function;
+        let mut waiting: Vec<&str> = code.calls.iter().map(|call| call.name).collect();
+        while let Some(name) = waiting.pop() {
+            if !is_part(name) || name == object.symbol(symbol).name || code.parts.contains_key(name) {
+                continue;
+            }
+            let named = |&id: &SymbolId| object.symbol(id).is_function() && object.symbol(id).name == name;
+            if let Some(part) = object.symbol_ids().find(named).and_then(|id| Self::of_symbol(object, id)) {
+                waiting.extend(part.calls.iter().map(|call| call.name));
+                code.parts.insert(name, part);
+            }
+        }
+        Some(code)
+    }
+
+    fn of_symbol(object: &'a Object, symbol: SymbolId) -> Option<Self> {
         let symbol = object.symbols.get(symbol.index())?;
         let section = object.section(symbol.section()?);
         let bytes = section.bytes(symbol.value, symbol.size)?;
         let mut relocations: Vec<&Relocation> = section.relocations.iter().collect();
         relocations.sort_by_key(|relocation| relocation.offset);
-        let mut code =
-            Code { calls: Vec::new(), addresses: Vec::new(), writes: Vec::new(), loops: Vec::new() };
+        let mut code = Code::default();
         let mut decoder = Decoder::with_ip(64, bytes, symbol.value, DecoderOptions::NONE);
         let mut factory = InstructionInfoFactory::new();
         let mut argument = None;
@@ -127,7 +147,7 @@ fn write(instruction: &Instruction, name: Option<&str>) -> Option<Write> {
     );
     let is_frame = matches!(instruction.memory_base(), Register::RSP | Register::None);
     let target = match name {
-        Some(name) => Target::Variable(name.to_owned()),
+        Some(name) => Target::Variable(kmend_diff::base_name(name)),
         None if changes && !is_frame => Target::Field(instruction.memory_displacement64()),
         None => return None,
     };
@@ -144,7 +164,7 @@ fn name<'a>(object: &'a Object, relocation: &Relocation, end: u64) -> Option<&'a
     }
     let tail =
         if kmend_object::elf::is_relative(relocation.kind) { end.checked_sub(relocation.offset)? } else { 0 };
-    let offset = symbol.value.checked_add_signed(relocation.addend)?.checked_add(tail)?;
+    let offset = symbol.value.checked_add(tail)?.checked_add_signed(relocation.addend)?;
     let section: &Section = object.sections.get(symbol.section()?.index())?;
     let named = object.symbols.iter().filter(|other| {
         other.section() == symbol.section() && !other.name.is_empty() && other.value <= offset

@@ -3,6 +3,7 @@
 use crate::Changed;
 use crate::code::Code;
 use kmend_refusal::{Advice, Sign};
+use std::collections::BTreeSet;
 
 /// Functions that take a lock: beginnings of their names (kernel/locking, include/linux/{spinlock,rwsem,rwlock}_api*.h).
 /// RCU is not among them: who reads under it keeps nobody out.
@@ -24,20 +25,31 @@ const TAKES: &[&str] = &[
     "percpu_down_write",
 ];
 
-/// A lock: the function that takes it, and the variable that it is, if it has a name.
-type Lock<'a> = (&'a str, Option<&'a str>);
+/// A lock: the function that takes it, and the variable that it is, if it has a name. That is without the compiler's number,
+/// which another compilation gives to something else.
+type Lock<'a> = (&'a str, Option<String>);
 
 /// The locks that code takes, each once, in the order of its instructions.
 fn taken<'a>(code: &Code<'a>) -> Vec<Lock<'a>> {
-    let mut locks: Vec<Lock<'a>> = Vec::new();
-    for call in &code.calls {
+    let mut locks = Vec::new();
+    take(code, code, &mut BTreeSet::new(), &mut locks);
+    locks
+}
+
+/// Adds those that a piece of the code takes. What the compiler splits off is taken where it is called.
+fn take<'a>(code: &Code<'a>, piece: &Code<'a>, entered: &mut BTreeSet<&'a str>, locks: &mut Vec<Lock<'a>>) {
+    for call in &piece.calls {
         let is_taken = TAKES.iter().any(|beginning| call.name.starts_with(beginning));
-        let lock = (call.name, call.argument);
+        let lock = (call.name, call.argument.map(kmend_diff::base_name));
         if is_taken && !locks.contains(&lock) {
             locks.push(lock);
         }
+        if let Some(part) = code.parts.get(call.name)
+            && entered.insert(call.name)
+        {
+            take(code, part, entered, locks);
+        }
     }
-    locks
 }
 
 pub(crate) fn advise(function: &Changed<'_>) -> Option<Advice> {
@@ -64,5 +76,5 @@ pub(crate) fn advise(function: &Changed<'_>) -> Option<Advice> {
 }
 
 fn show(lock: &Lock<'_>) -> String {
-    format!("{}({})", lock.0, lock.1.unwrap_or_default())
+    format!("{}({})", lock.0, lock.1.as_deref().unwrap_or_default())
 }

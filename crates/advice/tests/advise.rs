@@ -51,6 +51,41 @@ fn locks_taken_anew_or_in_another_order_are_told() {
 }
 
 #[test]
+fn the_number_of_a_static_lock_says_nothing() {
+    let source = |before: &str, number: u32| {
+        format!(
+            "{LOCKS}{before}void f(void) {{ static struct mutex own; mutex_lock(&own); work({number}); }}"
+        )
+    };
+    let other = "void g(void) { static struct mutex own; mutex_lock(&own); }";
+    check(&source("", 1), &source(other, 2), &[]);
+    let two = source("", 1).replace("work(1);", "{ static struct mutex second; mutex_lock(&second); }");
+    check(&source("", 1), &two, &["f: it now takes mutex_lock(second)"]);
+}
+
+#[test]
+fn locks_of_a_part_that_the_compiler_splits_off_are_the_functions() {
+    let source = |number: u32, call: &str, part: &str| {
+        format!(
+            "{LOCKS}{part} __attribute__((cold)) void slow(int); void f(int x) {{ if (x) {{ {call} work({number}); }} }}"
+        )
+    };
+    let whole = source(1, "mutex_lock(&a);", "");
+    let part =
+        "void part(int) asm(\"f.part.0\"); __attribute__((noipa)) void part(int x) { mutex_lock(&a); }";
+    check(&whole, &source(2, "part(x);", part), &[]);
+    check(&source(2, "part(x);", part), &whole, &[]);
+    check(
+        &whole,
+        &source(2, "part(x);", &part.replace("&a", "&b")),
+        &["f: it now takes mutex_lock(b) and no"],
+    );
+    let cold = source(1, "slow(x); mutex_lock(&a); slow(2);", "");
+    assert!(object(&cold).symbols.iter().any(|symbol| symbol.name == "f.cold"));
+    check(&cold, &cold.replace("&a", "&b"), &["f: it now takes mutex_lock(b) and no longer mutex_lock(a)"]);
+}
+
+#[test]
 fn functions_that_write_one_variable_in_another_way_are_told_together() {
     let source = |up: &str, down: &str| {
         format!("int count;\nvoid get(void) {{ count {up}; }}\nvoid put(void) {{ count {down}; }}\n")

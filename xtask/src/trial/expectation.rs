@@ -103,6 +103,8 @@ pub(crate) struct Test {
     pub(crate) new: BTreeSet<String>,
     /// Texts that the report's advice must hold.
     pub(crate) advice: Vec<String>,
+    /// Texts that none of the report's advice may hold.
+    pub(crate) no_advice: Vec<String>,
     /// Texts that the report's other notes must hold.
     pub(crate) notes: Vec<String>,
     /// How many folders are left out of the patches' names; `None` for the default.
@@ -145,6 +147,7 @@ impl Test {
             "changed" => self.changed.get_or_insert_default().extend(words()),
             "new" => self.new.extend(words()),
             "advice" => self.advice.push(value.to_owned()),
+            "advice!" => self.no_advice.push(value.to_owned()),
             "note" => self.notes.push(value.to_owned()),
             "depth" => self.depth = Some(value.parse().map_err(|_| "no number")?),
             "fuzz" => self.fuzz = value.parse().map_err(|_| "no number")?,

@@ -117,14 +117,21 @@ fn check_functions(report: &Report, test: &Test) -> Result<()> {
     Ok(())
 }
 
-/// The report gives the advice, and holds the notes, that the test names.
+/// The report gives the advice, and holds the notes, that the test names, and not the advice that it rules out.
 fn check_notes(report: &Report, test: &Test) -> Result<()> {
-    for (kind, texts) in [(NoteKind::Advice, &test.advice), (NoteKind::Fact, &test.notes)] {
+    let given = |kind: NoteKind| -> Vec<String> {
         let notes = report.notes.iter().filter(|note| note.kind == kind);
-        let given: Vec<String> = notes.map(|note| format!("{}: {}", note.subject, note.text)).collect();
+        notes.map(|note| format!("{}: {}", note.subject, note.text)).collect()
+    };
+    for (kind, texts) in [(NoteKind::Advice, &test.advice), (NoteKind::Fact, &test.notes)] {
+        let given = given(kind);
         for text in texts {
             ensure!(given.iter().any(|given| given.contains(text)), "no {kind:?} holds `{text}`: {given:?}");
         }
+    }
+    for advice in given(NoteKind::Advice) {
+        let is_ruled_out = test.no_advice.iter().any(|text| advice.contains(text));
+        ensure!(!is_ruled_out, "advice that should not be given: {advice}");
     }
     Ok(())
 }
