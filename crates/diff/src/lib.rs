@@ -29,6 +29,7 @@ mod exports;
 mod extract;
 mod gone;
 mod labels;
+mod locals;
 mod marks;
 mod memory;
 mod moves;
@@ -41,6 +42,7 @@ mod runtime;
 mod select;
 mod special;
 mod state;
+mod surroundings;
 mod type_ids;
 mod update;
 

@@ -16,6 +16,10 @@ const CONTENT_ONLY: &[&str] =
 /// How the names of the entries of lists of types begin; a count and a line follow (include/linux/btf_ids.h, `BTF_ID()`).
 const BTF_ENTRY: &str = "__BTF_ID__";
 
+/// Sections of the flags of macros that do something once (include/linux/once.h, include/linux/once_lite.h). The second since
+/// 6.13 and its stable kernels (dbefa1f31a91, "Rename .data.once to .data..once").
+const ONCE: &[&str] = &[".data.once", ".data..once"];
+
 /// How the names of labels begin that are local to one assembly (binutils: "Local Symbol Names").
 const ASSEMBLER_LOCAL: &str = ".L";
 
@@ -43,6 +47,11 @@ pub(crate) fn base(name: &str) -> String {
 /// Whether it is an entry of a list of types.
 pub(crate) fn is_btf_entry(name: &str) -> bool {
     name.starts_with(BTF_ENTRY)
+}
+
+/// Whether the flags of macros lie there that do something once.
+pub(crate) fn is_once_section(section: &str) -> bool {
+    ONCE.iter().any(|beginning| section.starts_with(beginning))
 }
 
 /// Whether the compiler numbered it, so that the name alone does not identify it.

@@ -1,22 +1,23 @@
 //! Which atom of the original is which of the patched object.
 //!
 //! Names that the source gave identify a thing. Names that the compiler numbered do not: among those of one
-//! base name the partners are found by content (functions) or by who refers to them (variables). A
+//! base name the partners are found by content (functions) or by who refers to them and what for (`locals`). A
 //! wrong pair of functions only makes more of them changed, because equality is then checked against the pairing.
 //! A wrong pair of variables would let patched code use another variable's memory, so when it is not
 //! certain which is which, both stay unpaired and are marked as uncertain; code that needs one is refused.
 
 use crate::atoms::{AtomId, AtomKind, Unit};
 use crate::author;
+use crate::locals;
 use crate::moves::{Home, Scope};
 use crate::names;
 use crate::references::Target;
 use kmend_object::SymbolId;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// How deep a content's contents are followed for its fingerprint.
-const FINGERPRINT_DEPTH: usize = 4;
+pub(crate) const FINGERPRINT_DEPTH: usize = 4;
 
 /// The pairing of two units.
 #[derive(Debug, Default)]
@@ -73,7 +74,7 @@ impl Pairing {
         self.left.contains(&original)
     }
 
-    fn add(&mut self, original: AtomId, patched: AtomId) {
+    pub(crate) fn add(&mut self, original: AtomId, patched: AtomId) {
         if !self.forward.contains_key(&original) && !self.is_living(patched) {
             self.forward.insert(original, patched);
             self.back.insert(patched, original);
@@ -107,12 +108,12 @@ pub(crate) fn pair(original: &Unit<'_>, patched: &Unit<'_>, scope: &Scope) -> Pa
             pair_functions(original, patched, originals, patches, &mut pairing);
         }
     }
-    for ((kind, _), (originals, patches)) in &groups {
-        // A static variable of a function can lie in a section that code never moves to (`.meminit.data`).
-        if matches!(kind, AtomKind::Variable | AtomKind::Fixed) {
-            pair_variables(original, patched, originals, patches, &mut pairing);
-        }
-    }
+    // A static variable of a function can lie in a section that code never moves to (`.meminit.data`).
+    let is_variable = |kind: AtomKind| matches!(kind, AtomKind::Variable | AtomKind::Fixed);
+    let variables = groups
+        .iter()
+        .filter(|((kind, _), group)| is_variable(*kind) && !group.0.is_empty() && !group.1.is_empty());
+    locals::pair(original, patched, variables.map(|(_, group)| group).collect(), &mut pairing);
     pairing
 }
 
@@ -169,7 +170,7 @@ fn comes_back(original: &Unit<'_>, id: AtomId, patched: &Unit<'_>, partner: Atom
     original.is_gone(id) && !patched.is_gone(partner)
 }
 
-type Group = (Vec<AtomId>, Vec<AtomId>);
+pub(crate) type Group = (Vec<AtomId>, Vec<AtomId>);
 
 /// What is unpaired, by kind and base name.
 fn numbered_groups(
@@ -214,91 +215,8 @@ fn pair_functions(
     }
 }
 
-/// Pairs variables of one base name by the functions that refer to them.
-fn pair_variables(
-    original: &Unit<'_>,
-    patched: &Unit<'_>,
-    originals: &[AtomId],
-    patches: &[AtomId],
-    pairing: &mut Pairing,
-) {
-    let mut by_users: BTreeMap<BTreeSet<String>, Group> = BTreeMap::new();
-    let (original_users, patched_users) = (users(original, originals), users(patched, patches));
-    for &id in originals {
-        by_users.entry(original_users[&id].clone()).or_default().0.push(id);
-    }
-    for &id in patches {
-        by_users.entry(patched_users[&id].clone()).or_default().1.push(id);
-    }
-    let mut left: Group = (Vec::new(), Vec::new());
-    for (mut before, mut after) in by_users.into_values() {
-        let same_shape = before.len() == after.len();
-        if same_shape && before.len() > 1 {
-            // Several of one name in one function: the compiler numbers them in the order of the source.
-            before.sort_by_key(|&id| order(original, id));
-            after.sort_by_key(|&id| order(patched, id));
-        }
-        let pairs = before.iter().zip(&after);
-        if same_shape && pairs.clone().all(|(&a, &b)| same_layout(original, a, patched, b)) {
-            pairs.for_each(|(&a, &b)| pairing.add(a, b));
-        } else {
-            left.0.append(&mut before);
-            left.1.append(&mut after);
-        }
-    }
-    match (left.0.as_slice(), left.1.as_slice()) {
-        ([], _) | (_, []) => {}
-        ([before], [after]) if shares_user(&original_users[before], &patched_users[after]) => {
-            pairing.add(*before, *after);
-        }
-        (_, several) => pairing.uncertain.extend(several),
-    }
-}
-
-fn shares_user(before: &BTreeSet<String>, after: &BTreeSet<String>) -> bool {
-    before.intersection(after).next().is_some()
-}
-
-fn same_layout(original: &Unit<'_>, a: AtomId, patched: &Unit<'_>, b: AtomId) -> bool {
-    let is_zeroed = |unit: &Unit<'_>, id| unit.bytes(id).is_empty();
-    original.atom(a).size == patched.atom(b).size && is_zeroed(original, a) == is_zeroed(patched, b)
-}
-
-/// The order of the source: the number that the compiler gave, or the place, where the number is two in one.
-fn order(unit: &Unit<'_>, id: AtomId) -> u64 {
-    let name = unit.name(id);
-    if names::is_btf_entry(&name) {
-        return unit.atom(id).start;
-    }
-    let digits: String = name.chars().rev().take_while(char::is_ascii_digit).collect();
-    digits.chars().rev().collect::<String>().parse().unwrap_or(u64::MAX)
-}
-
-/// By variable: the source functions and variables that refer to it, code beside a function as that function.
-fn users(unit: &Unit<'_>, variables: &[AtomId]) -> HashMap<AtomId, BTreeSet<String>> {
-    let mut users: HashMap<AtomId, BTreeSet<String>> =
-        variables.iter().map(|&id| (id, BTreeSet::new())).collect();
-    for source in unit.ids() {
-        for reference in &unit.atom(source).references {
-            let Target::Atom { id, .. } = reference.target else { continue };
-            let Some(set) = users.get_mut(&id) else { continue };
-            set.insert(user_name(unit, source));
-        }
-    }
-    users
-}
-
-fn user_name(unit: &Unit<'_>, source: AtomId) -> String {
-    let atom = unit.atom(source);
-    match (atom.kind, atom.references.first().map(|first| &first.target)) {
-        (AtomKind::Entry, Some(Target::Atom { id, .. })) => names::root(&unit.name(*id)),
-        (AtomKind::Content, _) if atom.symbol.is_none() => String::new(),
-        _ => names::root(&unit.name(source)),
-    }
-}
-
 /// A hash of a function's code with what it refers to, names without numbers.
-fn fingerprint(unit: &Unit<'_>, id: AtomId, depth: usize) -> u64 {
+pub(crate) fn fingerprint(unit: &Unit<'_>, id: AtomId, depth: usize) -> u64 {
     let mut hasher = DefaultHasher::new();
     let atom = unit.atom(id);
     atom.size.hash(&mut hasher);

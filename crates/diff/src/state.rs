@@ -13,10 +13,6 @@ use kmend_refusal::{Code, Refusal};
 use kmend_types::Static;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Flags of macros that do something once lie here (include/linux/once.h, include/linux/once_lite.h,
-/// `__section(".data.once")`). One that begins anew lets a message be printed again.
-const ONCE: &str = ".data.once";
-
 /// Types whose variables hold nothing that is missed: when something was last printed, and what a lock is called
 /// (include/linux/ratelimit_types.h, include/linux/lockdep_types.h).
 const MISSED_BY_NOBODY: &[&str] = &["struct ratelimit_state", "struct lock_class_key", "struct once_work"];
@@ -117,8 +113,14 @@ fn is_state(unit: &Unit<'_>, id: AtomId) -> bool {
     unit.atom(id).kind == AtomKind::Variable
         && unit.treatment_of(id) == Treatment::Plain
         && section.is_writable()
-        && !section.name.starts_with(ONCE)
+        // A flag that begins anew lets a message be printed again.
+        && !names::is_once_section(&section.name)
         && !OF_ONE_USE.iter().any(|beginning| unit.name(id).starts_with(beginning))
+}
+
+/// Whether what variables of this type hold may be lost.
+pub(crate) fn is_missed_by_nobody(type_name: &str) -> bool {
+    MISSED_BY_NOBODY.contains(&type_name)
 }
 
 fn states(unit: &Unit<'_>, ids: &[AtomId]) -> BTreeSet<State> {
@@ -136,7 +138,7 @@ fn states(unit: &Unit<'_>, ids: &[AtomId]) -> BTreeSet<State> {
             },
             function: found.and_then(|found| found.function.clone()),
         };
-        (!MISSED_BY_NOBODY.contains(&state.type_name.as_str())).then_some(state)
+        (!is_missed_by_nobody(&state.type_name)).then_some(state)
     };
     ids.iter().filter_map(state).collect()
 }

@@ -6,6 +6,7 @@ mod changes;
 mod ends;
 mod foreign;
 mod jumps;
+mod locals;
 mod memory;
 mod moves;
 mod names;
