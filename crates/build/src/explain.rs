@@ -1,6 +1,7 @@
 //! The explanation of the units' functions, for those who ask.
 
 use crate::error::BuildError;
+use crate::hunks::Inlined;
 use crate::units::{self, Compared, UnitResult};
 use kmend_compile::{CompiledUnit, Outcome};
 use kmend_diff::FunctionChange;
@@ -12,6 +13,7 @@ pub(crate) fn explain(
     outcome: &Outcome,
     results: &[Compared],
     tree: &Path,
+    inlined: &Inlined,
 ) -> Result<Explanation, BuildError> {
     let original = |file: &str| Some(NumberedLine::of_file(&std::fs::read(tree.join(file)).ok()?));
     let patched = |file: &str| match outcome.lines.get(file) {
@@ -21,7 +23,7 @@ pub(crate) fn explain(
     let sources = Sources { original: &original, patched: &patched };
     let mut explainer = Explainer::default();
     for (unit, result) in outcome.units.iter().zip(results) {
-        add(&mut explainer, unit, &result.result, outcome, sources)?;
+        add(&mut explainer, unit, &result.result, outcome, (sources, inlined))?;
     }
     Ok(explainer.finish())
 }
@@ -31,7 +33,7 @@ fn add(
     unit: &CompiledUnit,
     result: &UnitResult,
     outcome: &Outcome,
-    sources: Sources<'_>,
+    (sources, inlined): (Sources<'_>, &Inlined),
 ) -> Result<(), BuildError> {
     let source = &unit.unit.source;
     if unit.new_file {
@@ -47,7 +49,7 @@ fn add(
         Err(_) => kmend_diff::changed(&original, &patched),
     };
     let with_reasons = |function: FunctionChange| {
-        let reasons = units::reasons(&function, &outcome.touched);
+        let reasons = units::reasons(source, &function, &outcome.touched, inlined);
         FunctionChange { reasons, ..function }
     };
     let functions: Vec<FunctionChange> = functions.into_iter().map(with_reasons).collect();

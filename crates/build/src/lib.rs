@@ -14,6 +14,7 @@ mod error;
 mod explain;
 mod exports;
 mod facts;
+mod hunks;
 mod outset;
 mod pipeline;
 mod publish;
@@ -30,8 +31,8 @@ pub use kmend_audit::{Audit, Machine, MachineError, Running, running};
 pub use kmend_compile::Steps;
 pub use pipeline::target;
 pub use report::{
-    EngineReport, FunctionReport, KernelReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport,
-    Report, SCHEMA, Status, SymbolReport, UnitReport,
+    Effect, EngineReport, FunctionReport, HunkReport, KernelReport, ModuleReport, Note, NoteKind,
+    PatchReport, RefusalReport, Report, SCHEMA, Status, SymbolReport, UnitReport,
 };
 
 use kmend_compile::PatchFile;

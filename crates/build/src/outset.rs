@@ -27,6 +27,7 @@ pub(crate) fn empty_report(request: &Request<'_>) -> Report {
         patches: patches.collect(),
         units: Vec::new(),
         reach: None,
+        hunks: Vec::new(),
         symbols: Vec::new(),
         notes: Vec::new(),
         recommended: None,

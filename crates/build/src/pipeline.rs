@@ -6,10 +6,11 @@ use crate::error::BuildError;
 use crate::explain;
 use crate::exports::Versions;
 use crate::facts::Facts;
+use crate::hunks;
 use crate::outset::empty_report;
 use crate::publish::{Made, check_output, publish};
 use crate::report::{
-    EngineReport, ModuleReport, Note, NoteKind, PatchReport, RefusalReport, Report, SymbolReport, UnitReport,
+    Effect, EngineReport, HunkReport, ModuleReport, Note, NoteKind, RefusalReport, Report, SymbolReport,
 };
 use crate::scope::{Names, lost_state};
 use crate::types;
@@ -185,10 +186,13 @@ impl<'a> Pipeline<'a> {
             let results = pairs.into_par_iter().map(compare).collect::<Result<Vec<_>, BuildError>>()?;
             Ok::<_, BuildError>((results, names.refusals))
         })?;
+        let explained = hunks::explain(outcome, &results, target, prepared)?;
+        self.report.hunks = explained.hunks;
         if self.request.explain {
             let tree = &prepared.tree;
-            let explained = self.timed(Stage::Explain, |_| explain::explain(outcome, &results, tree));
-            self.explanation = Some(explained?);
+            let inlined = &explained.inlined;
+            let text = self.timed(Stage::Explain, |_| explain::explain(outcome, &results, tree, inlined));
+            self.explanation = Some(text?);
         }
         let judged = types::judge(&results, &facts.image, facts.modules.as_ref(), &facts.symvers);
         self.report.notes.extend(judged.notes);
@@ -203,6 +207,7 @@ impl<'a> Pipeline<'a> {
         refusals.extend(lost_state(&proven));
         types::drop_doubled(&mut refusals, &judged.refusals);
         refusals.extend(judged.refusals);
+        refusals.extend(explained.refusals);
         for unit in &proven {
             let note = |text: &String| Note {
                 kind: NoteKind::Fact,
@@ -213,8 +218,9 @@ impl<'a> Pipeline<'a> {
             self.report.notes.extend(unit.delta.updates.iter().flat_map(units::advice));
             self.report.notes.extend(units::left(unit));
         }
-        self.report.units =
-            proven.iter().map(|unit| units::report(unit, &proven, &outcome.touched)).collect();
+        self.report.notes.extend(self.report.hunks.iter().filter_map(unexplained_note));
+        let report = |unit| units::report(unit, &proven, &outcome.touched, &explained.inlined);
+        self.report.units = proven.iter().map(report).collect();
         if refusals.is_empty() && proven.iter().all(|unit| unit.delta.is_empty()) {
             let left = |unit: &ProvenUnit| {
                 let refusals = unit.delta.passed_over.clone();
@@ -222,7 +228,10 @@ impl<'a> Pipeline<'a> {
             };
             refusals.extend(proven.iter().flat_map(left));
             if refusals.is_empty() {
-                refusals.push(nothing_changes(&self.report.units, &self.report.patches));
+                refusals.extend(unexplained(&self.report.hunks));
+            }
+            if refusals.is_empty() {
+                refusals.push(nothing_changes(&self.report));
             }
         }
         if refusals.is_empty() { Ok(proven) } else { Err(Stop::Refused(refusals)) }
@@ -390,10 +399,35 @@ pub fn target(kernel: &Kernel) -> Target {
     }
 }
 
-fn nothing_changes(units: &[UnitReport], patches: &[PatchReport]) -> Refusal {
-    let sources = units.iter().map(|unit| unit.source.as_str());
-    let patches = patches.iter().map(|patch| patch.name.as_str());
-    let subject: Vec<&str> = if units.is_empty() { patches.collect() } else { sources.collect() };
+fn nothing_changes(report: &Report) -> Refusal {
+    let sources = report.units.iter().map(|unit| unit.source.as_str());
+    let patches = report.patches.iter().map(|patch| patch.name.as_str());
+    let subject: Vec<&str> = if report.units.is_empty() { patches.collect() } else { sources.collect() };
     let why = "the patched source compiles to the same code and data";
-    Refusal::new(Code::NothingChanges, subject.join(", "), why)
+    let hunks = report.hunks.iter().map(|hunk| {
+        let why = hunk.why.as_deref().unwrap_or_default();
+        format!("{}:{} {}: {why}", hunk.patch, hunk.line, hunk.file)
+    });
+    Refusal::new(Code::NothingChanges, subject.join(", "), why).with_details(hunks.take(MOST_HUNKS).collect())
+}
+
+/// How many hunks a message names.
+const MOST_HUNKS: usize = 20;
+
+/// Nothing may be said to change nothing if it is not known why.
+fn unexplained(hunks: &[HunkReport]) -> Vec<Refusal> {
+    let refuse = |hunk: &HunkReport| {
+        let subject = format!("hunk {} of {}", hunk.hunk, hunk.file);
+        let why = hunk.why.clone().unwrap_or_default();
+        Refusal::new(Code::UnexplainedHunk, subject, why).at(&hunk.file, None)
+    };
+    hunks.iter().filter(|hunk| hunk.effect == Effect::Unexplained).map(refuse).collect()
+}
+
+fn unexplained_note(hunk: &HunkReport) -> Option<Note> {
+    (hunk.effect == Effect::Unexplained).then(|| Note {
+        kind: NoteKind::Fact,
+        subject: hunk.file.clone(),
+        text: format!("hunk {} of {}: {}", hunk.hunk, hunk.patch, hunk.why.as_deref().unwrap_or_default()),
+    })
 }

@@ -32,6 +32,8 @@ pub struct Report {
     /// The units that were looked at for the patched headers; `None` if no header is patched.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reach: Option<Steps>,
+    /// What each hunk of the patches comes to, in their order; empty if it did not come to comparing objects.
+    pub hunks: Vec<HunkReport>,
     /// Symbols that the module takes from the running kernel by livepatch relocations.
     pub symbols: Vec<SymbolReport>,
     /// What a reader should know: skipped hunks, offsets, warnings of the tools.
@@ -72,6 +74,61 @@ pub struct PatchReport {
     /// Its subject, if it is a mail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+}
+
+/// What became of one hunk.
+#[derive(Debug, Clone, Serialize)]
+pub struct HunkReport {
+    /// The patch's name.
+    pub patch: String,
+    /// The line of the patch that holds the hunk's header, from 1.
+    pub line: u32,
+    /// The file that it changes, from the tree's root.
+    pub file: String,
+    /// Its number among those of its file, from 1.
+    pub hunk: usize,
+    /// Its header.
+    pub header: String,
+    /// What it comes to.
+    pub effect: Effect,
+    /// The functions of the livepatch that change by it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub functions: Vec<String>,
+    /// The variables that are exchanged or new by it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<String>,
+    /// Why it has no effect, or has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// What a hunk comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// Functions change.
+    Changed,
+    /// Data is exchanged, or new.
+    Data,
+    /// Nothing of this kernel changes by it.
+    None,
+    /// It is refused.
+    Refused,
+    /// Nothing that changes is found, and no reason either.
+    Unexplained,
+}
+
+impl Effect {
+    /// One word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Effect::Changed => "changed",
+            Effect::Data => "data",
+            Effect::None => "nothing",
+            Effect::Refused => "refused",
+            Effect::Unexplained => "unexplained",
+        }
+    }
 }
 
 /// What became of one translation unit.

@@ -2,6 +2,7 @@
 
 use crate::error::BuildError;
 use crate::exports::Versions;
+use crate::hunks::Inlined;
 use crate::report::{FunctionReport, Note, NoteKind, Status, UnitReport};
 use kmend_compile::{CompiledUnit, Owner};
 use kmend_diff::{Context, Delta, Fentry, FunctionChange, Reason, Scope, VariableUpdate};
@@ -220,13 +221,20 @@ fn locate(matched: &Matched, name: &str) -> Option<Location> {
     })
 }
 
-/// Why a function changed. If the patch does not touch its source, the compiler put one into it that it does.
-pub(crate) fn reasons(function: &FunctionChange, touched: &BTreeSet<String>) -> Vec<Reason> {
+/// Why a function of the unit of `source` changed. If the patch does not touch it in the source, the compiler put one into it
+/// that it does, as its lines tell.
+pub(crate) fn reasons(
+    source: &str,
+    function: &FunctionChange,
+    touched: &BTreeSet<String>,
+    inlined: &Inlined,
+) -> Vec<Reason> {
     let mut reasons = function.reasons.clone();
     let is_called = reasons.iter().any(|reason| matches!(reason, Reason::Callee { .. }));
     let own = touched.contains(&kmend_diff::source_function(&function.name)) || function.home.is_some();
-    if function.original.is_some() && !own && !is_called && !touched.is_empty() {
-        reasons.push(Reason::Inlined { callees: touched.iter().cloned().collect() });
+    let callees: Vec<String> = inlined.of(source, &function.name).cloned().collect();
+    if function.original.is_some() && !own && !is_called && !callees.is_empty() {
+        reasons.push(Reason::Inlined { callees });
     }
     reasons
 }
@@ -273,7 +281,12 @@ pub(crate) fn outlives(pin: &Pin) -> Note {
 }
 
 /// A unit's part of the report. `touched` are the functions whose source the patches touch.
-pub(crate) fn report(unit: &ProvenUnit, all: &[ProvenUnit], touched: &BTreeSet<String>) -> UnitReport {
+pub(crate) fn report(
+    unit: &ProvenUnit,
+    all: &[ProvenUnit],
+    touched: &BTreeSet<String>,
+    inlined: &Inlined,
+) -> UnitReport {
     let proof = Proof::of(unit, all);
     let equal = unit.matched.functions.iter().filter(|function| function.is_equal()).count();
     let functions = unit.delta.functions.iter().map(|function| {
@@ -288,7 +301,7 @@ pub(crate) fn report(unit: &ProvenUnit, all: &[ProvenUnit], touched: &BTreeSet<S
             } else {
                 Status::New
             },
-            reasons: reasons(function, touched),
+            reasons: reasons(&unit.source, function, touched, inlined),
             position: location.filter(|place| place.count > 1).map(|place| place.position as usize),
         }
     });

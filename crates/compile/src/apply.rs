@@ -18,6 +18,8 @@ pub struct Line {
     pub bytes: Vec<u8>,
     /// Its number in the original file, from 1; `None` for a line that a patch added.
     pub origin: Option<u32>,
+    /// The hunk that added it, by its place in [`crate::edits::Edits::hunks`].
+    pub hunk: Option<usize>,
 }
 
 /// The lines of an original file.
@@ -25,7 +27,7 @@ pub fn original_lines(bytes: &[u8]) -> Vec<Line> {
     bytes
         .split_inclusive(|&byte| byte == b'\n')
         .zip(1..)
-        .map(|(line, number)| Line { bytes: line.to_vec(), origin: Some(number) })
+        .map(|(line, number)| Line { bytes: line.to_vec(), origin: Some(number), hunk: None })
         .collect()
 }
 
@@ -38,6 +40,8 @@ pub struct Applied {
     pub notes: Vec<String>,
     /// A refusal for every hunk that does not apply.
     pub refusals: Vec<Refusal>,
+    /// The lines of the original that hunks remove, with each the hunk.
+    pub removed: Vec<(usize, u32)>,
 }
 
 /// What a file's hunks are applied with.
@@ -49,6 +53,8 @@ pub struct Subject<'a> {
     pub patch: &'a str,
     /// How many lines of context may differ at a hunk's ends.
     pub fuzz: usize,
+    /// The place of the first hunk among those of all patches.
+    pub first: usize,
 }
 
 /// Where the hunks after another are looked for.
@@ -63,7 +69,7 @@ struct Progress {
 
 /// Applies `hunks` in their order to `lines`.
 pub fn apply(subject: Subject<'_>, lines: Vec<Line>, hunks: &[Hunk]) -> Applied {
-    let mut applied = Applied { lines, notes: Vec::new(), refusals: Vec::new() };
+    let mut applied = Applied { lines, notes: Vec::new(), refusals: Vec::new(), removed: Vec::new() };
     let mut progress = Progress { floor: 0, drift: 0, is_exact: true };
     for hunk in hunks {
         applied.hunk(subject, hunk, &mut progress);
@@ -107,7 +113,8 @@ impl Applied {
         let moved = at as i64 - (expected + trim.before) as i64;
         let end = at + sides.wanted(trim).len();
         let kept = hunk.lines.get(trim.before..hunk.lines.len() - trim.after).unwrap_or_default();
-        let new = merge(self.lines.get(at..end).unwrap_or_default(), kept);
+        let id = subject.first + hunk.number.saturating_sub(1);
+        let new = merge(self.lines.get(at..end).unwrap_or_default(), kept, id, &mut self.removed);
         progress.floor = at + new.len();
         progress.drift += moved + new.len() as i64 - (end - at) as i64;
         progress.is_exact &= moved == 0 && trim == Trim::default();
@@ -220,14 +227,17 @@ impl<'a> Sides<'a> {
 }
 
 /// The new lines in the place of `old`, context lines with the numbers they had.
-fn merge(old: &[Line], lines: &[HunkLine]) -> Vec<Line> {
+fn merge(old: &[Line], lines: &[HunkLine], id: usize, removed: &mut Vec<(usize, u32)>) -> Vec<Line> {
     let mut old = old.iter();
     let mut new = Vec::with_capacity(lines.len());
     for line in lines {
         match line {
             HunkLine::Context(_) => new.extend(old.next().cloned()),
-            HunkLine::Removed(_) => drop(old.next()),
-            HunkLine::Added(bytes) => new.push(Line { bytes: bytes.clone(), origin: None }),
+            HunkLine::Removed(_) => {
+                let origin = old.next().and_then(|line| line.origin);
+                removed.extend(origin.map(|origin| (id, origin)));
+            }
+            HunkLine::Added(bytes) => new.push(Line { bytes: bytes.clone(), origin: None, hunk: Some(id) }),
         }
     }
     new

@@ -4,7 +4,7 @@ use crate::apply::{Applied, Line, Subject, apply, original_lines};
 use crate::belongs::Part;
 use crate::error::CompileError;
 use crate::patch::{self, FileDiff, Name, PatchFile};
-use crate::session::Note;
+use crate::session::{NOT_BUILT, Note};
 use kmend_refusal::{Code, Refusal};
 use std::collections::BTreeMap;
 
@@ -41,6 +41,27 @@ pub struct Edits {
     pub only_modes: bool,
     /// The sources that this kernel's build compiles no object from.
     pub absent: Vec<String>,
+    /// All hunks of all patches, in their order.
+    pub hunks: Vec<GivenHunk>,
+    /// The lines of originals that hunks remove, with each the hunk.
+    pub removed: Vec<(usize, u32)>,
+}
+
+/// A hunk as it was given.
+#[derive(Debug, Clone)]
+pub struct GivenHunk {
+    /// The patch's name.
+    pub patch: String,
+    /// The line of the patch that holds its header, from 1.
+    pub patch_line: u32,
+    /// Its number among those of its file in the patch.
+    pub number: usize,
+    /// Its header.
+    pub header: String,
+    /// The file, by the path that [`Edits::files`] has it by, or would.
+    pub file: String,
+    /// Why it is passed over, if it is.
+    pub passed: Option<String>,
 }
 
 /// Applies the patches one after the other.
@@ -109,9 +130,11 @@ impl Edits {
         let refusal = match source.part(&path, is_there, adds(diff))? {
             Part::Nothing(why) => {
                 self.note(&path, &format!("is passed over: {why}"));
+                self.give(given, diff, &path, Some(why));
                 return Ok(());
             }
             Part::NotBuilt => {
+                self.give(given, diff, &path, Some(NOT_BUILT.to_owned()));
                 self.absent.push(path);
                 return Ok(());
             }
@@ -136,7 +159,20 @@ impl Edits {
         {
             return Ok(());
         }
+        self.give(given, diff, &path, None);
         self.apply(given.patch, &path, diff, source)
+    }
+
+    /// Notes the hunks of a diff.
+    fn give(&mut self, given: Given<'_>, diff: &FileDiff, path: &str, passed: Option<String>) {
+        self.hunks.extend(diff.hunks.iter().map(|hunk| GivenHunk {
+            patch: given.patch.name.clone(),
+            patch_line: hunk.patch_line,
+            number: hunk.number,
+            header: hunk.header.clone(),
+            file: path.to_owned(),
+            passed: passed.clone(),
+        }));
     }
 
     fn note(&mut self, path: &str, text: &str) {
@@ -285,8 +321,10 @@ impl Edits {
             (None, true) => Vec::new(),
             (Some(lines), false) => lines,
         };
-        let subject = Subject { path, patch: &patch.name, fuzz: patch.fuzz };
-        let Applied { lines, notes, refusals } = apply(subject, before, &diff.hunks);
+        let first = self.hunks.len() - diff.hunks.len();
+        let subject = Subject { path, patch: &patch.name, fuzz: patch.fuzz, first };
+        let Applied { lines, notes, refusals, removed } = apply(subject, before, &diff.hunks);
+        self.removed.extend(removed);
         let is_removed = diff.new.is_none() && refusals.is_empty();
         if is_removed && !lines.is_empty() {
             let why = "the patch removes the file, but not all of its lines";

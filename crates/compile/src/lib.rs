@@ -57,6 +57,7 @@ mod own_sections;
 mod patch;
 mod place;
 mod prepare;
+mod present;
 mod reach;
 mod reads;
 mod recipes;
@@ -68,6 +69,7 @@ mod shell;
 mod static_keys;
 mod target;
 mod touched;
+mod trace;
 mod tree;
 mod unit;
 
@@ -82,8 +84,9 @@ pub use patch::{MOST_FUZZ, PatchFile, subject};
 pub use prepare::{Prepared, prepare};
 pub use reach::Steps;
 pub use reverse::{applies, reversed};
-pub use session::{CompiledUnit, Look, Note, Outcome, PlainPatched, Times, patch_and_compile};
+pub use session::{CompiledUnit, Look, Note, Outcome, PlainPatched, Times, is_source, patch_and_compile};
 pub use target::{Progress, Target};
+pub use trace::{Change, Fate, Hunk};
 
 /// Parsers of foreign bytes, for the fuzz targets: none of them may panic, whatever it is given.
 pub mod foreign {

@@ -59,7 +59,7 @@ mod tests {
     use crate::apply::original_lines;
 
     fn added(text: &str) -> Line {
-        Line { bytes: text.as_bytes().to_vec(), origin: None }
+        Line { bytes: text.as_bytes().to_vec(), origin: None, hunk: None }
     }
 
     fn check(lines: &[Line], expect: &str) {

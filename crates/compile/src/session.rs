@@ -16,6 +16,7 @@ use crate::reach::{Reached, Search, Steps};
 use crate::shadow::{Shadow, SharedShadow};
 use crate::target::{Progress, Target};
 use crate::touched::{Touched, touched_functions};
+use crate::trace::{Hunk, trace};
 use kmend_refusal::{Code, Refusal};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -101,6 +102,8 @@ pub struct Outcome {
     pub notes: Vec<Note>,
     /// How the units were found that patched headers reach.
     pub reach: Steps,
+    /// What each hunk of the patches changes in the texts.
+    pub hunks: Vec<Hunk>,
     /// Whether the patches change nothing outside of bodies of functions.
     pub(crate) keeps_declarations: bool,
     /// The patched tree, for what else is asked of it.
@@ -114,6 +117,8 @@ pub type Look<'a> = &'a (dyn Fn(&[CompiledUnit]) -> Vec<Refusal> + Sync);
 
 /// Of how many units that a header reaches some are looked at before the others are compiled, and how many.
 const MANY: usize = 64;
+/// How many hunks a message names.
+const MOST_HUNKS: usize = 20;
 const FIRST: usize = 16;
 
 /// Applies `patches` in their order and compiles every unit they reach, original and patched.
@@ -153,7 +158,12 @@ pub fn patch_and_compile(
                 "no file that the patch changes is part of a kernel"
             };
             let subject = patches.iter().map(|patch| patch.name.as_str()).collect::<Vec<_>>().join(", ");
-            edits.refusals.push(Refusal::new(Code::NothingChanges, subject, why));
+            let reason = |hunk: &crate::edits::GivenHunk| {
+                let why = hunk.passed.as_deref().unwrap_or("it changes nothing that is compiled");
+                format!("{}:{} {}: {why}", hunk.patch, hunk.patch_line, hunk.file)
+            };
+            let details = edits.hunks.iter().take(MOST_HUNKS).map(reason).collect();
+            edits.refusals.push(Refusal::new(Code::NothingChanges, subject, why).with_details(details));
         }
     }
     if !edits.refusals.is_empty() {
@@ -197,6 +207,7 @@ pub fn patch_and_compile(
         |unit: &CompiledUnit| (unit.unit.source.clone(), unit.unit.object.clone(), unit.unit.owner.clone());
     units.sort_by_key(order);
     let (touched, touched_start) = touched_by(&edits);
+    let hunks = trace(&edits, &unreached(&edits, &units, &reached.read, &absent, &notes));
     let absent = absent.into_iter().map(|path| Note { file: Some(path), text: NOT_BUILT.to_owned() });
     let notes = edits.notes.iter().cloned().chain(notes).chain(absent).chain(elsewhere).collect();
     Ok(Outcome {
@@ -206,6 +217,7 @@ pub fn patch_and_compile(
         lines: compiled_lines(&edits),
         notes,
         reach: reached.steps,
+        hunks,
         keeps_declarations: edits.keep_declarations(),
         shadow,
         work,
@@ -323,7 +335,9 @@ pub fn is_source(path: &str) -> bool {
     Path::new(path).extension().is_some_and(|extension| extension == "c")
 }
 
-const NOT_BUILT: &str = "this kernel's build compiles no object from it";
+pub(crate) const NOT_BUILT: &str = "this kernel's build compiles no object from it";
+
+const NEW_ALONE: &str = "no line of a Makefile makes it a part of this kernel";
 
 fn not_in_kernel(path: &str) -> Refusal {
     Refusal::new(Code::NotInKernel, path, NOT_BUILT).at(path, None)
@@ -350,6 +364,26 @@ fn not_reached(
         }
     }
     (absent, notes)
+}
+
+/// The patched files that no unit is compiled from, with the reasons.
+fn unreached(
+    edits: &Edits,
+    units: &[CompiledUnit],
+    read: &BTreeSet<String>,
+    absent: &[String],
+    notes: &[Note],
+) -> BTreeMap<String, String> {
+    let is_compiled =
+        |path: &String| units.iter().any(|unit| unit.unit.source == *path) || read.contains(path);
+    let fresh = edits
+        .files
+        .iter()
+        .filter(|(path, file)| file.original.is_none() && is_source(path) && !is_compiled(path));
+    let fresh = fresh.map(|(path, _)| (path.clone(), NEW_ALONE.to_owned()));
+    let absent = absent.iter().map(|path| (path.clone(), NOT_BUILT.to_owned()));
+    let noted = notes.iter().filter_map(|note| Some((note.file.clone()?, note.text.clone())));
+    noted.chain(absent).chain(fresh).collect()
 }
 
 /// A source that has one text under every name.

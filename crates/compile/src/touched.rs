@@ -40,30 +40,38 @@ pub fn touched_functions(lines: &[Line]) -> BTreeSet<Touched> {
 }
 
 /// The function that a line belongs to, under all its names.
-fn enclosing(lines: &[Line], index: usize) -> Vec<Touched> {
+pub fn enclosing(lines: &[Line], index: usize) -> Vec<Touched> {
+    let Some(Extent { head, open, .. }) = extent(lines, index) else { return Vec::new() };
+    let head: Vec<u8> = lines[head..=open].iter().flat_map(|line| line.bytes.iter().copied()).collect();
+    let head = String::from_utf8_lossy(&head);
+    let is_start = head.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == "__init");
+    function_names(&head).into_iter().map(|name| Touched { name, is_start }).collect()
+}
+
+/// The lines of a function, or of what else braces in the first column hold: where its head begins, its body opens and closes.
+#[derive(Debug, Clone, Copy)]
+pub struct Extent {
+    pub head: usize,
+    pub open: usize,
+    pub close: usize,
+}
+
+/// What a line belongs to.
+pub fn extent(lines: &[Line], index: usize) -> Option<Extent> {
     let starts = |at: usize, with: u8| lines[at].bytes.first() == Some(&with);
-    let Some(close) = (index..lines.len()).find(|&at| starts(at, b'}')) else { return Vec::new() };
+    let close = (index..lines.len()).find(|&at| starts(at, b'}'))?;
     // Some heads end with the brace.
     let opens = |at: usize| {
         let line = &lines[at].bytes;
         let is_head = line.first().is_some_and(|&byte| byte.is_ascii_alphabetic() || byte == b'_');
         starts(at, b'{') || (is_head && line.trim_ascii_end().ends_with(b"{"))
     };
-    let Some(open) = (0..close).rev().find(|&at| opens(at) || starts(at, b'}')) else {
-        return Vec::new();
-    };
+    let open = (0..close).rev().find(|&at| opens(at) || starts(at, b'}'))?;
     if starts(open, b'}') || close <= open {
-        return Vec::new();
+        return None;
     }
-    let head_start =
-        (0..open).rev().take_while(|&at| !ends_declaration(&lines[at].bytes)).last().unwrap_or(open);
-    if index < head_start {
-        return Vec::new();
-    }
-    let head: Vec<u8> = lines[head_start..=open].iter().flat_map(|line| line.bytes.iter().copied()).collect();
-    let head = String::from_utf8_lossy(&head);
-    let is_start = head.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').any(|word| word == "__init");
-    function_names(&head).into_iter().map(|name| Touched { name, is_start }).collect()
+    let head = (0..open).rev().take_while(|&at| !ends_declaration(&lines[at].bytes)).last().unwrap_or(open);
+    (index >= head).then_some(Extent { head, open, close })
 }
 
 /// Whether a line cannot be part of the head that follows it.
@@ -80,6 +88,10 @@ fn ends_declaration(line: &[u8]) -> bool {
 fn function_names(head: &str) -> Vec<String> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let Some(open) = head.find('(') else { return Vec::new() };
+    // An initializer can have parentheses in its head, as that of `DEFINE_PER_CPU(struct x, y) = {` has.
+    if head.trim_end().strip_suffix('{').is_some_and(|head| head.trim_end().ends_with('=')) {
+        return Vec::new();
+    }
     let before = head[..open].trim_end();
     let name = before.rsplit(|c| !is_word(c)).next().unwrap_or_default();
     if !name.contains("SYSCALL_DEFINE") {
@@ -106,7 +118,7 @@ mod tests {
     fn an_added_line_touches_its_function() {
         let add = |at: usize| {
             move |lines: &mut Vec<Line>| {
-                lines.insert(at, Line { bytes: b"\tfoo();\n".to_vec(), origin: None });
+                lines.insert(at, Line { bytes: b"\tfoo();\n".to_vec(), origin: None, hunk: None });
             }
         };
         assert_eq!(touch(add(3)), ["one"]);
@@ -128,10 +140,17 @@ mod tests {
     }
 
     #[test]
+    fn an_initializer_with_parentheses_is_no_function() {
+        let mut lines = original_lines(b"static DEFINE_PER_CPU(struct x, y) = {\n\t.a = 1,\n};\n");
+        lines[1].origin = None;
+        assert_eq!(touched_functions(&lines), BTreeSet::new());
+    }
+
+    #[test]
     fn what_is_outside_of_functions_touches_none() {
         assert!(touch(|_| ()).is_empty());
         assert!(
-            touch(|lines| lines.insert(0, Line { bytes: b"/* more */\n".to_vec(), origin: None })).is_empty()
+            touch(|lines| lines.insert(0, Line { bytes: b"/* more */\n".to_vec(), origin: None, hunk: None })).is_empty()
         );
         assert!(touch(|lines| drop(lines.remove(20))).is_empty());
     }

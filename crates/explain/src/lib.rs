@@ -26,6 +26,7 @@ mod sources;
 mod visible;
 
 pub use explanation::{Cause, Explanation, Function, Instruction, Piece, Place, Row, Status, Stretch};
+pub use lines::LineTable;
 pub use sources::{NumberedLine, Sources};
 pub use visible::visible;
 

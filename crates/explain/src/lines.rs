@@ -7,7 +7,8 @@ use gimli::{
     AttributeValue, ColumnType, DebugLine, DebugLineOffset, DebugLineStr, DebugStr, EndianSlice,
     LineProgramHeader, LittleEndian,
 };
-use kmend_object::{Object, SectionId, elf};
+use kmend_object::{Object, SectionId, SymbolId, elf};
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 /// How far the address ranges of two sections are apart. No section of an object file is as large.
@@ -110,6 +111,32 @@ impl Lines {
         }
         let file = self.files.get(entry.file as usize).filter(|file| !file.is_empty())?;
         Some(Line { file, number: entry.line, column: (entry.column > 0).then_some(entry.column) })
+    }
+}
+
+/// Which lines of the source the functions of an object are from, those of functions that were inlined into them as well.
+#[derive(Debug, Default)]
+pub struct LineTable(Lines);
+
+impl LineTable {
+    /// Reads the table; empty if the object has none.
+    pub fn read(object: &Object) -> LineTable {
+        LineTable(Lines::read(object))
+    }
+
+    /// The lines of a function's code: file, from the folder of the compile if it is below, and number.
+    pub fn of<'a>(&'a self, object: &Object, function: SymbolId) -> BTreeSet<(&'a str, u32)> {
+        let symbol = object.symbol(function);
+        let Some(section) = symbol.section() else { return BTreeSet::new() };
+        let start = base(section).saturating_add(symbol.value);
+        let end = start.saturating_add(symbol.size.max(1));
+        let entries = &self.0.entries;
+        let (from, to) = (
+            entries.partition_point(|entry| entry.address < start),
+            entries.partition_point(|entry| entry.address < end),
+        );
+        let rows = entries.get(from..to).unwrap_or_default().iter().filter(|entry| entry.line > 0);
+        rows.filter_map(|entry| Some((self.0.files.get(entry.file as usize)?.as_str(), entry.line))).collect()
     }
 }
 

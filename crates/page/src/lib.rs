@@ -51,6 +51,7 @@ pub fn page(report: &Report, explanation: &Explanation, module: Option<&Inspecti
                 }
                 main {
                     (patches(report))
+                    (hunks(report))
                     (refusals(report))
                     (notes(report))
                     (functions::overview(explanation))
@@ -115,6 +116,32 @@ fn patches(report: &Report) -> Markup {
                 tbody {
                     @for patch in &report.patches {
                         tr { td { (visible(&patch.name)) } td { code { (patch.blake3) } } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn hunks(report: &Report) -> Markup {
+    html! {
+        @if !report.hunks.is_empty() {
+            section aria-labelledby="hunks" {
+                h2 id="hunks" { "What each hunk comes to" }
+                table.list {
+                    thead { tr { th scope="col" { "hunk" } th scope="col" { "file" } th scope="col" { "effect" } th scope="col" { "what" } } }
+                    tbody {
+                        @for hunk in &report.hunks {
+                            tr {
+                                td { (visible(&hunk.patch)) ":" (hunk.line) }
+                                td { (visible(&hunk.file)) }
+                                td { (hunk.effect.name()) }
+                                td {
+                                    @for name in hunk.functions.iter().chain(&hunk.variables) { code { (visible(name)) } " " }
+                                    @if let Some(why) = &hunk.why { (visible(why)) }
+                                }
+                            }
+                        }
                     }
                 }
             }

@@ -33,6 +33,17 @@ fn report(text: &str) -> Report {
             updates: Vec::new(),
         }],
         reach: None,
+        hunks: vec![kmend_build::HunkReport {
+            patch: text.into(),
+            line: 3,
+            file: text.into(),
+            hunk: 1,
+            header: text.into(),
+            effect: kmend_build::Effect::Changed,
+            functions: vec![text.into()],
+            variables: vec![],
+            why: Some(text.into()),
+        }],
         symbols: Vec::new(),
         notes: vec![Note { kind: NoteKind::Advice, subject: text.into(), text: text.into() }],
         refusals: vec![

@@ -93,6 +93,7 @@ codes! {
     RemovedUnit = "0218", Refusal, "the patch removes or moves a source that is part of this kernel", "keep the file, and change its functions";
     AmbiguousHunk = "0219", Refusal, "a hunk that may belong elsewhere", "write the patch for this kernel's source, with three lines of context and with the function's name behind the second `@@`, as `git diff` does";
     GeneratedFrom = "0220", Refusal, "the patch changes what code of the kernel is made from", "leave the hunk out: what the build makes with this file is in the kernel that runs, and cannot be made anew";
+    UnexplainedHunk = "0221", Refusal, "a hunk whose effect cannot be explained", "please report it with the patch; without the hunk, what remains can be built";
 
     // 03xx: the match of the compiled original against the image.
     ImageDiffers = "0301", Refusal, "the image is not what this source and compiler make", "use the source, the configuration and the compiler that the kernel was built with";

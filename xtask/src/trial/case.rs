@@ -13,8 +13,8 @@ pub(crate) enum Expected {
     Works(Box<Test>),
     /// It is refused with all of these.
     Refused(Vec<ExpectedRefusal>),
-    /// It changes nothing.
-    Nothing,
+    /// It changes nothing, for these reasons.
+    Nothing(Vec<String>),
 }
 
 /// A patch file's name and bytes, as a build takes them.
@@ -97,7 +97,10 @@ fn read_case(folder: &Path, name: &str) -> Result<Case> {
             ensure!(!lines.is_empty(), "{name}.refuse names no code");
             Expected::Refused(lines)
         }
-        ["nothing"] => Expected::Nothing,
+        ["nothing"] => {
+            let text = fs::read_to_string(beside("nothing"))?;
+            Expected::Nothing(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+        }
         _ => bail!("it needs exactly one of .test, .refuse and .nothing, and has {found:?}"),
     };
     let with = match &expected {

@@ -107,6 +107,8 @@ pub(crate) struct Test {
     pub(crate) no_advice: Vec<String>,
     /// Texts that the report's other notes must hold.
     pub(crate) notes: Vec<String>,
+    /// Texts that the report's hunks must hold, as `FILE EFFECT NAME...: WHY`.
+    pub(crate) hunks: Vec<String>,
     /// How many folders are left out of the patches' names; `None` for the default.
     pub(crate) depth: Option<usize>,
     /// How many lines of context may differ.
@@ -148,6 +150,7 @@ impl Test {
             "new" => self.new.extend(words()),
             "advice" => self.advice.push(value.to_owned()),
             "advice!" => self.no_advice.push(value.to_owned()),
+            "hunk" => self.hunks.push(value.to_owned()),
             "note" => self.notes.push(value.to_owned()),
             "depth" => self.depth = Some(value.parse().map_err(|_| "no number")?),
             "fuzz" => self.fuzz = value.parse().map_err(|_| "no number")?,

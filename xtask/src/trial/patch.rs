@@ -23,7 +23,7 @@ pub(crate) fn run(bench: &Bench, kernel: &Kernel, case: &Case, boots: bool) -> R
     }
     match &case.expected {
         Expected::Refused(lines) => check_refused(&built, lines),
-        Expected::Nothing => check_nothing(&built),
+        Expected::Nothing(texts) => check_nothing(&built).and_then(|()| check_hunks(&built.report, texts)),
         Expected::Works(test) => check_works(bench, kernel, test, &built, boots),
     }
 }
@@ -95,6 +95,7 @@ fn check_works(bench: &Bench, kernel: &Kernel, test: &Test, built: &Built, boots
     let module = built.module.as_deref().ok_or_else(|| anyhow!("there is no module and no refusal"))?;
     check_functions(&built.report, test)?;
     check_notes(&built.report, test)?;
+    check_hunks(&built.report, &test.hunks)?;
     if boots { guest::run(kernel, bench.accelerator, &bench.kmend, test, module) } else { Ok(()) }
 }
 
@@ -113,6 +114,23 @@ fn check_functions(report: &Report, test: &Test) -> Result<()> {
             test.new,
             outcome(report)
         );
+    }
+    Ok(())
+}
+
+/// Each of these texts is in what a hunk comes to, by its file, effect, names and reason.
+fn check_hunks(report: &Report, texts: &[String]) -> Result<()> {
+    let given: Vec<String> = report
+        .hunks
+        .iter()
+        .map(|hunk| {
+            let names: Vec<&str> = hunk.functions.iter().chain(&hunk.variables).map(String::as_str).collect();
+            let why = hunk.why.as_deref().unwrap_or_default();
+            format!("{} {} {}: {why}", hunk.file, hunk.effect.name(), names.join(" "))
+        })
+        .collect();
+    for text in texts {
+        ensure!(given.iter().any(|given| given.contains(text)), "no hunk comes to `{text}`: {given:?}");
     }
     Ok(())
 }

@@ -125,7 +125,7 @@ struct Sign {
 /// What is told beside the report.
 #[derive(Debug, Args)]
 struct Explain {
-    /// Print for each function why it is in the livepatch: the first instruction that differs, disassembled before and
+    /// Print what each hunk comes to, and for each function why it is in the livepatch: the first instruction that differs, disassembled before and
     /// after, with the source lines. With --json all instructions that differ
     #[arg(long)]
     explain: bool,
@@ -187,6 +187,9 @@ impl Build {
         self.explain.write_page(&built)?;
         if !output.is_json() {
             output.text(&report::text(&built))?;
+            if self.explain.explain {
+                output.text(&report::hunks(&built.report))?;
+            }
             if let Some(explanation) = explanation {
                 output.text(&explanation::text(explanation))?;
             }

@@ -4,7 +4,7 @@ use crate::patch::{PatchFile, parse};
 fn run(file: &str, hunks: &str) -> Applied {
     let bytes = format!("--- a/f/x.c\n+++ b/f/x.c\n{hunks}").into_bytes();
     let diffs = parse(&PatchFile::new("x.patch", bytes)).unwrap().diffs;
-    let subject = Subject { path: "f/x.c", patch: "x.patch", fuzz: 0 };
+    let subject = Subject { path: "f/x.c", patch: "x.patch", fuzz: 0, first: 0 };
     apply(subject, original_lines(file.as_bytes()), &diffs[0].hunks)
 }
 

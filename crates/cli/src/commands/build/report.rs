@@ -4,7 +4,8 @@ use super::stage_name;
 use crate::commands::diff::{line, reasons, words};
 use crate::style::{BOLD, CYAN, DIM, GREEN, YELLOW, paint, size};
 use kmend_build::{
-    Built, EngineReport, FunctionReport, NoteKind, Recommendation, Report, Stage, Status, Steps, UnitReport,
+    Built, Effect, EngineReport, FunctionReport, NoteKind, Recommendation, Report, Stage, Status, Steps,
+    UnitReport,
 };
 use std::fmt::Write;
 use std::time::Duration;
@@ -108,4 +109,29 @@ fn add_symbols(text: &mut String, report: &Report) {
         "{} {count} {noun} of the running kernel by livepatch relocation",
         paint(BOLD, "link")
     );
+}
+
+/// What each hunk comes to.
+pub(crate) fn hunks(report: &Report) -> String {
+    let mut text = String::new();
+    for hunk in &report.hunks {
+        let word = match hunk.effect {
+            Effect::Changed | Effect::Data => paint(GREEN, hunk.effect.name()),
+            Effect::None => paint(DIM, hunk.effect.name()),
+            Effect::Refused | Effect::Unexplained => paint(YELLOW, hunk.effect.name()),
+        };
+        let names: Vec<&str> = hunk.functions.iter().chain(&hunk.variables).map(String::as_str).collect();
+        let what = [names.join(", "), hunk.why.clone().unwrap_or_default()];
+        let what: Vec<String> = what.into_iter().filter(|part| !part.is_empty()).collect();
+        let _ = writeln!(
+            text,
+            "{} {}:{} {}: {word} {}",
+            paint(BOLD, "hunk"),
+            hunk.patch,
+            hunk.line,
+            hunk.file,
+            what.join(": ")
+        );
+    }
+    text
 }
