@@ -3,10 +3,10 @@
 use crate::apply::{Applied, Line, Subject, apply, original_lines};
 use crate::belongs::Part;
 use crate::error::CompileError;
-use crate::patch::{self, FileDiff, Name, PatchFile};
+use crate::patch::{self, FileDiff, HunkLine, Name, PatchFile};
 use crate::session::{NOT_BUILT, Note};
 use kmend_refusal::{Code, Refusal};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is asked of a kernel.
 pub trait Source {
@@ -45,6 +45,8 @@ pub struct Edits {
     pub hunks: Vec<GivenHunk>,
     /// The lines of originals that hunks remove, with each the hunk.
     pub removed: Vec<(usize, u32)>,
+    /// The last parts of the names in the `#include` lines that patches add.
+    pub includes: BTreeSet<String>,
 }
 
 /// A hunk as it was given.
@@ -68,8 +70,12 @@ pub struct GivenHunk {
 pub fn edit(patches: &[PatchFile], source: &dyn Source) -> Result<Edits, CompileError> {
     let mut edits = Edits { only_modes: true, ..Edits::default() };
     let mut is_any = false;
-    for patch in patches {
-        match patch::parse(patch) {
+    let parsed: Vec<_> = patches.iter().map(|patch| (patch, patch::parse(patch))).collect();
+    for (_, parsed) in &parsed {
+        edits.includes.extend(parsed.iter().flat_map(|parsed| &parsed.diffs).flat_map(included_names));
+    }
+    for (patch, parsed) in parsed {
+        match parsed {
             Ok(parsed) => {
                 is_any |= !parsed.diffs.is_empty();
                 for subject in parsed.letters {
@@ -127,7 +133,12 @@ impl Edits {
         }
         self.only_modes = false;
         let refuse = |code, why: &str| Refusal::new(code, &path, why).at(&path, None);
-        let refusal = match source.part(&path, is_there, adds(diff))? {
+        let part = match source.part(&path, is_there, adds(diff))? {
+            // What nothing of this kernel uses so far, something can use with the patches.
+            Part::Nothing(_) | Part::NotBuilt if is_there && self.is_newly_included(&path) => Part::Text,
+            part => part,
+        };
+        let refusal = match part {
             Part::Nothing(why) => {
                 self.note(&path, &format!("is passed over: {why}"));
                 self.give(given, diff, &path, Some(why));
@@ -161,6 +172,11 @@ impl Edits {
         }
         self.give(given, diff, &path, None);
         self.apply(given.patch, &path, diff, source)
+    }
+
+    /// Whether a line that the patches add may include a file.
+    pub fn is_newly_included(&self, path: &str) -> bool {
+        path.rsplit('/').next().is_some_and(|name| self.includes.contains(name))
     }
 
     /// Notes the hunks of a diff.
@@ -341,6 +357,25 @@ impl Given<'_> {
     fn name<'n>(&self, name: &'n Name) -> &'n str {
         if self.is_whole { whole(name) } else { &name.stripped }
     }
+}
+
+/// The last parts of the names that the added lines of a diff include.
+fn included_names(diff: &FileDiff) -> Vec<String> {
+    let lines = diff.hunks.iter().flat_map(|hunk| &hunk.lines);
+    let added = lines.filter_map(|line| match line {
+        HunkLine::Added(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    });
+    let name = |line: String| -> Option<String> {
+        let rest = line.trim_start().strip_prefix('#')?.trim_start().strip_prefix("include")?.trim_start();
+        let end = match rest.chars().next()? {
+            '<' => '>',
+            '"' => '"',
+            _ => return None,
+        };
+        Some(rest[1..].split(end).next()?.rsplit('/').next()?.to_owned())
+    };
+    added.filter_map(name).collect()
 }
 
 /// A name as it stands in the patch.

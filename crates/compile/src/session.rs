@@ -295,13 +295,17 @@ pub(crate) fn read_file(tree: &Path, path: &str) -> Result<Option<Vec<u8>>, Comp
 /// so a patch is as good without their part. A source that is not compiled itself may be included by one that is
 /// (kernel/sched/build_policy.c includes kernel/sched/rt.c).
 fn absent_sources(edits: &mut Edits, prepared: &Prepared, included: &BTreeSet<String>) -> Vec<String> {
+    let newly = std::mem::take(&mut edits.includes);
     let is_absent = |path: &str, file: &Edited| {
-        let is_built = !prepared.database.units_of(path).is_empty() || included.contains(path);
+        let is_newly_included = path.rsplit('/').next().is_some_and(|name| newly.contains(name));
+        let is_built =
+            !prepared.database.units_of(path).is_empty() || included.contains(path) || is_newly_included;
         is_source(path) && !is_built && file.original.is_some()
     };
     let files = std::mem::take(&mut edits.files);
     let (absent, files) = files.into_iter().partition(|(path, file)| is_absent(path, file));
     edits.files = files;
+    edits.includes = newly;
     BTreeMap::into_keys(absent).collect()
 }
 
@@ -353,12 +357,13 @@ fn not_reached(
     let mut notes = Vec::new();
     for (path, file) in &edits.files {
         let is_built = !prepared.database.units_of(path).is_empty() || reached.read.contains(path);
-        if is_built || file.original.is_none() {
+        if is_built || file.original.is_none() || edits.is_newly_included(path) {
             continue;
         }
         if is_source(path) {
             absent.push(path.clone());
-        } else {
+        } else if edits.includes.is_empty() {
+            // With a line that includes something, a header can be used that no unit has used before, also by way of others.
             let text = "no unit of this kernel includes it".to_owned();
             notes.push(Note { file: Some(path.clone()), text });
         }
