@@ -14,10 +14,14 @@ use std::collections::BTreeSet;
 /// The symbol of such a table.
 const TABLE: &str = "kmend_update_table";
 /// Bytes of `struct kmend_word`, and where its fields are.
-const WORD: u64 = 32;
+const WORD: u64 = 40;
 const WIDTH: u64 = 8;
+const FLAGS: u64 = 12;
 const OLD: u64 = 16;
 const NEW: u64 = 24;
+const FOUND: u64 = 32;
+/// The flag of a pointer to a text: the old value is such a text, and the living pointer leads to one.
+const TEXT: u8 = 2;
 /// Where the kernel has a module's own description.
 const THIS_MODULE: &str = ".gnu.linkonce.this_module";
 
@@ -48,6 +52,7 @@ struct Word {
     at: u64,
     place: Living,
     width: u64,
+    is_text: bool,
     old: Value,
     new: Value,
 }
@@ -66,8 +71,12 @@ impl Word {
         let Some(Value::Reference(place)) = value(0) else { return Err("its place is no reference".into()) };
         let width =
             bytes.get(WIDTH as usize).copied().map(u64::from).filter(|width| [1, 2, 4, 8].contains(width));
+        if !matches!(value(FOUND), Some(Value::Number(0))) {
+            return Err("there is no room for what is found".into());
+        }
         Ok(Word {
             at,
+            is_text: bytes.get(FLAGS as usize).is_some_and(|flags| flags & TEXT != 0),
             place: lead.place_of(&place)?,
             width: width.ok_or("its width is none")?,
             old: value(OLD).ok_or("it is cut off")?,
@@ -110,6 +119,9 @@ impl Word {
         let old = held(&unit.original, section, offset, self.width);
         let right = match (&self.old, &old) {
             (Value::Number(number), Some(Value::Number(held))) => number == held,
+            (Value::Reference(mine), Some(Value::Reference(its))) if self.is_text => {
+                is_same_text((&unit.original, its), (lead.module, mine))
+            }
             (Value::Reference(mine), Some(Value::Reference(its))) => {
                 let expected = match its.target {
                     Target::Outside(symbol, added) => {
@@ -167,6 +179,17 @@ impl Word {
             lead.findings.push(Finding::new(Fault::Reference, &shown, self.at, text, "something else"));
         }
     }
+}
+
+/// Whether the module has a copy of the text that a reference of an object leads to.
+fn is_same_text((side, its): (&Side, &Reference), (module, mine): (&Side, &Reference)) -> bool {
+    let (Target::Inside(section, offset), Target::Inside(own, place)) = (its.target, mine.target) else {
+        return false;
+    };
+    let text = side.merged_at(section, offset).filter(|_| side.elf.sections[section].is_strings());
+    let (Some(text), Ok(start)) = (text, u64::try_from(place)) else { return false };
+    let end = start.checked_add(text.len() as u64);
+    end.and_then(|end| module.elf.bytes(own, &(start..end))) == Some(text)
 }
 
 /// What an object's data holds at a place.

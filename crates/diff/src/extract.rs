@@ -23,7 +23,7 @@ const LARGEST_ALIGNMENT: u64 = 4096;
 
 /// The table of words to exchange, and the section that holds it.
 const UPDATE_TABLE: &str = "kmend_update_table";
-const UPDATE_SECTION: &str = ".rodata.kmend_updates";
+const UPDATE_SECTION: &str = ".data.kmend_updates";
 
 /// The section of per-CPU data.
 const PER_CPU: &str = ".data..percpu";
@@ -287,7 +287,7 @@ impl Extraction<'_> {
                 (target.symbol, offset.wrapping_sub(reference.tail))
             }
             (Route::Text, Target::Text { section, offset }) => {
-                let (symbol, at) = self.text(*section, *offset);
+                let (symbol, at) = self.text(self.patched.object.section(*section), *offset);
                 (symbol, at as i64 - reference.tail)
             }
             (Route::Outside(outside), Target::Atom { offset, .. } | Target::External { offset, .. }) => {
@@ -310,12 +310,14 @@ impl Extraction<'_> {
                 let offset = word.offset as i64;
                 self.value(&Value::Outside(update.place.clone(), offset), &mut data, &mut relocations);
                 data.extend((word.width as u32).to_le_bytes());
-                data.extend(u32::from(update.constant).to_le_bytes());
+                let is_text = matches!(word.old, Value::Living(..));
+                data.extend((u32::from(update.constant) | u32::from(is_text) << 1).to_le_bytes());
                 self.value(&word.old, &mut data, &mut relocations);
                 self.value(&word.new, &mut data, &mut relocations);
+                data.extend([0; 8]);
             }
         }
-        let table = Section { relocations, ..Section::allocated(UPDATE_SECTION, 0, 8, data) };
+        let table = Section { relocations, ..Section::allocated(UPDATE_SECTION, elf::SHF_WRITE, 8, data) };
         let section = self.object.add_section(table);
         self.object.add_symbol(Symbol {
             name: UPDATE_TABLE.into(),
@@ -332,14 +334,21 @@ impl Extraction<'_> {
             Value::Number(number) => return data.extend(number.to_le_bytes()),
             Value::Outside(outside, addend) => (self.outside_symbol(outside.clone()), *addend),
             Value::Kept(id, addend) => (self.placed[id].symbol, *addend),
+            Value::Living(section, offset) => {
+                let (symbol, at) = self.text(self.original.object.section(*section), *offset);
+                (symbol, at as i64)
+            }
+            Value::Text(section, offset) => {
+                let (symbol, at) = self.text(self.patched.object.section(*section), *offset);
+                (symbol, at as i64)
+            }
         };
         relocations.push(Relocation { offset: data.len() as u64, kind: elf::R_X86_64_64, symbol, addend });
         data.extend([0; 8]);
     }
 
     /// A copy of a string, aligned as it is there, made once.
-    fn text(&mut self, section: SectionId, offset: u64) -> (SymbolId, u64) {
-        let source = self.patched.object.section(section);
+    fn text(&mut self, source: &Section, offset: u64) -> (SymbolId, u64) {
         // The selection refuses what cannot be read.
         let text = source.string_at(offset).map_or(&[][..], |text| text.whole);
         let align = source.alignment_at(offset).min(LARGEST_ALIGNMENT);

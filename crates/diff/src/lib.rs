@@ -79,8 +79,9 @@ pub struct Delta {
     pub callbacks: Vec<Callback>,
     /// Variables of the running kernel whose values are exchanged.
     pub updates: Vec<VariableUpdate>,
-    /// The symbol in the extract of the table of words to exchange; `None` if there are none. Each is 32 bytes:
-    /// where it is (8), its width in bytes (4), whether the variable is read-only (4), its old (8) and new value (8).
+    /// The symbol in the extract of the table of words to exchange; `None` if there are none. Each is 40 bytes: where it is
+    /// (8), its width in bytes (4), whether the variable is read-only (1) and the old value is that of a pointer to such a text as
+    /// is given (2) (4), its old (8) and new value (8), and room for the old value that is found (8).
     pub update_table: Option<SymbolId>,
     /// What of the livepatch somebody may still use when it is gone. Those that the author ends are among them.
     pub outlives: Vec<Escape>,
@@ -284,7 +285,7 @@ pub fn compare_in(
     let updates = updates.iter().map(|update| VariableUpdate {
         variable: update.place.name().to_owned(),
         words: update.words.len(),
-        pins: update.needs().next().is_some(),
+        pins: update.leads_inside(),
     });
     let updates = updates.collect();
     let passed_over = passed.refusals;

@@ -4,7 +4,8 @@
 //! if each still holds what the original put there: the livepatch checks that before it patches anything. That is
 //! done for read-only data, which nothing else writes; for function pointers in writable data, because another
 //! function in an operations table is a call that goes elsewhere, as a patched function is; and for whatever the
-//! patch's author names (`KMEND_UPDATE_DATA()`). The operations of a module parameter are read each time that it is set or
+//! patch's author names (`KMEND_UPDATE_DATA()`). A pointer to a string is exchanged in read-only data: the running kernel's leads to the
+//! original's text, wherever that lies. The operations of a module parameter are read each time that it is set or
 //! shown (kernel/params.c, `param_attr_store`), and exchanged like those of any table; the rest of it was registered.
 //!
 //! Words are naturally aligned, so that a number is exchanged at once. One of read-only data is as narrow as it can be
@@ -18,7 +19,7 @@ use crate::marks::{Exit, Marks};
 use crate::references::{Reference, Target};
 use crate::select::{self, Route};
 use crate::special::{self, Memory, Registers, Treatment};
-use kmend_object::elf;
+use kmend_object::{SectionId, elf};
 use kmend_refusal::{Code, Refusal};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -62,6 +63,10 @@ pub(crate) enum Value {
     Outside(Outside, i64),
     /// An address in the livepatch.
     Kept(AtomId, i64),
+    /// A string of the original, which lies somewhere in the running kernel: the text says which.
+    Living(SectionId, u64),
+    /// A string of the patched unit, in the livepatch.
+    Text(SectionId, u64),
 }
 
 impl Update {
@@ -71,6 +76,11 @@ impl Update {
             Value::Kept(id, _) => Some(id),
             _ => None,
         })
+    }
+
+    /// Whether the new value leads into the livepatch.
+    pub(crate) fn leads_inside(&self) -> bool {
+        self.words.iter().any(|word| matches!(word.new, Value::Kept(..) | Value::Text(..)))
     }
 }
 
@@ -190,6 +200,17 @@ impl Planner<'_> {
             Target::Atom { id, offset } if is_place(unit, *id, *offset) => {
                 Ok(Value::Outside(Outside::Original { name: unit.name(*id) }, *offset))
             }
+            // A string has no name, but the pointer to it that the running kernel has can be followed to its text. What
+            // is read-only holds it still; in writable data a pointer may lead anywhere by now.
+            Target::Text { section, offset } if is_readable(unit, *section, *offset) => {
+                if self.constant() {
+                    return Ok(Value::Living(*section, *offset));
+                }
+                let text = unit.describe(&reference.target);
+                Err(format!(
+                    "its pointer to {text} changes, and it is writable: where that leads by now is not known"
+                ))
+            }
             target => Err(unnamed(&unit.describe(target))),
         }
     }
@@ -203,6 +224,9 @@ impl Planner<'_> {
             }
             (Route::Kept(id), Target::Atom { offset, .. }) if is_place(patched, id, *offset) => {
                 Ok(Value::Kept(id, *offset))
+            }
+            (Route::Text, Target::Text { section, offset }) if is_readable(patched, *section, *offset) => {
+                Ok(Value::Text(*section, *offset))
             }
             (_, target) => Err(unnamed(&patched.describe(target))),
         }
@@ -318,6 +342,11 @@ fn numbers(start: u64, length: u64, narrow: bool, before: &[u8], after: &[u8], w
 fn little_endian(bytes: &[u8], range: &Range<u64>) -> u64 {
     let bytes = range.clone().rev().map(|offset| bytes.get(offset as usize).copied().unwrap_or(0));
     bytes.fold(0, |number, byte| number << 8 | u64::from(byte))
+}
+
+/// Whether it is a string of bytes: the running kernel compares it as one.
+fn is_readable(unit: &Unit<'_>, section: SectionId, offset: u64) -> bool {
+    unit.object.section(section).string_at(offset).is_some_and(|text| text.width == 1)
 }
 
 /// Whether it is a place that means something to others: a label within a function does not.

@@ -7,15 +7,21 @@
  * kernel writes its own code.
  */
 #include <linux/mm.h>
+#include <linux/string.h>
 #include <linux/vmalloc.h>
 
 struct kmend_word {
 	void *place;
 	u32 width;
-	u32 constant;
+	u32 flags;
 	u64 old;
 	u64 new;
+	/* What the word held: of a pointer to a text, the place of the text. */
+	u64 found;
 };
+
+#define KMEND_CONSTANT	1
+#define KMEND_TEXT	2
 
 static u64 kmend_word(const struct kmend_word *word)
 {
@@ -45,7 +51,7 @@ static u64 kmend_exchange(void *at, u32 width, u64 from, u64 to)
 	}
 }
 
-static void kmend_write(struct klp_object *object, const struct kmend_word *word, u64 from, u64 to)
+static void kmend_write(struct klp_object *object, struct kmend_word *word, u64 from, u64 to)
 {
 	struct page *page;
 	u64 found;
@@ -63,15 +69,40 @@ static void kmend_write(struct klp_object *object, const struct kmend_word *word
 		pr_warn("%pS is not updated: it holds %#llx, not %#llx\n", word->place, found, from);
 }
 
-static int kmend_check_words(const struct kmend_word *words, size_t count)
+static bool kmend_same_text(u64 at, u64 text)
 {
-	const struct kmend_word *word;
+	return !strcmp((const char *)at, (const char *)text);
+}
+
+/* A pointer to a text in data that nothing else writes; a livepatch that was replaced leaves one to the new text. */
+static int kmend_check_text(struct kmend_word *word, u64 value)
+{
+	if (!value || !(kmend_same_text(value, word->old) || kmend_same_text(value, word->new))) {
+		pr_err("%pS does not lead to \"%s\", with which it was compiled\n", word->place,
+		       (const char *)word->old);
+		return -EINVAL;
+	}
+	word->found = value;
+	return 0;
+}
+
+static int kmend_check_words(struct kmend_word *words, size_t count)
+{
+	struct kmend_word *word;
 	u64 value;
+	int error;
 
 	for (word = words; word < words + count; word++) {
 		value = kmend_word(word);
+		if (word->flags & KMEND_TEXT) {
+			error = kmend_check_text(word, value);
+			if (error)
+				return error;
+			continue;
+		}
+		word->found = word->old;
 		/* A livepatch that was replaced leaves the new value: its callbacks do not run. */
-		if (value != word->old && !(word->constant && value == word->new)) {
+		if (value != word->old && !(word->flags & KMEND_CONSTANT && value == word->new)) {
 			pr_err("%pS holds %#llx, not the %#llx that it was compiled with\n", word->place, value,
 			       word->old);
 			return -EINVAL;
@@ -80,21 +111,21 @@ static int kmend_check_words(const struct kmend_word *words, size_t count)
 	return 0;
 }
 
-static void kmend_put_words(struct klp_object *object, const struct kmend_word *words, size_t count, bool pin)
+static void kmend_put_words(struct klp_object *object, struct kmend_word *words, size_t count, bool pin)
 {
-	const struct kmend_word *word;
+	struct kmend_word *word;
 
 	/* A pointer into this module is written: who followed it may still be here when it is taken back. */
 	if (pin)
 		kmend_stay();
 	for (word = words; word < words + count; word++)
-		kmend_write(object, word, word->old, word->new);
+		kmend_write(object, word, word->found, word->new);
 }
 
-static void kmend_take_words_back(struct klp_object *object, const struct kmend_word *words, size_t count)
+static void kmend_take_words_back(struct klp_object *object, struct kmend_word *words, size_t count)
 {
-	const struct kmend_word *word;
+	struct kmend_word *word;
 
 	for (word = words; word < words + count; word++)
-		kmend_write(object, word, word->new, word->old);
+		kmend_write(object, word, word->new, word->found);
 }

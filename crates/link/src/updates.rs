@@ -60,7 +60,7 @@ pub(crate) fn declarations(words: &[Words]) -> String {
         return String::new();
     }
     (0..words.len()).fold(format!("\n{CODE}\n"), |mut text, number| {
-        let _ = writeln!(text, "extern const struct kmend_word {}[] __attribute__((weak));", alias(number));
+        let _ = writeln!(text, "extern struct kmend_word {}[] __attribute__((weak));", alias(number));
         text
     })
 }

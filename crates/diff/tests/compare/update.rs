@@ -41,7 +41,7 @@ fn the_table_of_words_holds_place_width_and_both_values() {
     let section = object.section(table.section().unwrap());
     let word = |at: usize| u64::from_le_bytes(section.data[at..at + 8].try_into().unwrap());
     // One byte differs, at +2; the variable is read-only.
-    assert_eq!((section.size, word(8), word(16), word(24)), (32, 1 | 1 << 32, 0x34, 0x56));
+    assert_eq!((section.size, word(8), word(16), word(24)), (40, 1 | 1 << 32, 0x34, 0x56));
     let [place] = section.relocations.as_slice() else { panic!("{:?}", section.relocations) };
     assert_eq!((place.offset, place.kind, place.addend), (0, elf::R_X86_64_64, 2));
     assert_eq!(delta.extract.references[&place.symbol], Reference::Original { name: "pair".into() });
@@ -61,14 +61,40 @@ fn pointers_to_functions_are_updated_in_writable_data_too() {
     for quality in ["", "const"] {
         assert_eq!(updates(change(quality, ".run = two")), ["operations 1"], "{quality}");
         assert_eq!(updates(change(quality, "0")), ["operations 1"], "{quality}");
-        // A string of the livepatch has no place that could be named, nor has one of the kernel.
-        assert_eq!(codes(change(quality, ".run = one, .name = \"x\"")), [Code::ChangedData], "{quality}");
     }
+    assert_eq!(updates(change("const", ".run = one, .name = \"x\"")), ["operations 1+"]);
+    // Where a writable pointer to a string leads by now is not known.
+    assert_eq!(codes(change("", ".run = one, .name = \"x\"")), [Code::ChangedData]);
     assert_eq!(updates(change("const", ".run = one, .number = 7")), ["operations 1"]);
     assert_eq!(codes(change("", ".run = one, .number = 7")), [Code::ChangedData]);
     let asked = source("", ".run = one, .number = 7")
         + "static const char ask[] __attribute__((used, section(\".kmend.update\"))) = \"operations\";";
     assert_eq!(updates(diff(&source("", ".run = one"), &asked)), ["operations 1"]);
+}
+
+#[test]
+fn strings_of_constant_tables_are_told_by_their_text() {
+    let table = |quality: &str, word: &str| {
+        format!(
+            "const char *{quality} words[] = {{ \"one\", \"{word}\", \"three\" }};
+             int ext(const void *); int f(void) {{ return ext(words); }}"
+        )
+    };
+    let delta = diff(&table("const", "two"), &table("const", "zwei")).unwrap();
+    let object = &delta.extract.object;
+    let section = object.section(object.symbol(delta.update_table.unwrap()).section().unwrap());
+    assert!(section.is_writable() && section.data[12..16] == 3_u32.to_le_bytes(), "constant, and a text");
+    let [_, old, new] = section.relocations.as_slice() else { panic!("{:?}", section.relocations) };
+    let text = |relocation: &kmend_object::Relocation| {
+        let home = object.section(object.symbol(relocation.symbol).section().unwrap());
+        home.string_at(relocation.addend as u64).unwrap().to_string()
+    };
+    assert_eq!((old.offset, text(old), new.offset, text(new)), (16, "two".into(), 24, "zwei".into()));
+    assert!(delta.updates[0].pins && delta.updates[0].words == 1);
+    let refusals = diff(&table("", "two"), &table("", "zwei")).unwrap_err();
+    assert!(refusals[0].why.contains("its pointer to \"two\" changes, and it is writable"), "{refusals:?}");
+    let asked = table("", "zwei") + &note(".kmend.update", "words");
+    assert_eq!(codes(diff(&table("", "two"), &asked)), [Code::ChangedData]);
 }
 
 #[test]
