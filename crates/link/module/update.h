@@ -4,9 +4,11 @@
  *
  * Every word is checked before anything is patched, and exchanged only from the value that was checked for, so that
  * what someone else changed stays theirs. Read-only data is written through another mapping of its page, as the
- * kernel writes its own code.
+ * kernel writes its own code. The pages of all words are mapped, and all words looked at once more, before the first is
+ * exchanged: all are, or none is.
  */
 #include <linux/mm.h>
+#include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/vmalloc.h>
 
@@ -51,20 +53,33 @@ static u64 kmend_exchange(void *at, u32 width, u64 from, u64 to)
 	}
 }
 
-static void kmend_write(struct klp_object *object, struct kmend_word *word, u64 from, u64 to)
+/* The pages of the words, one after the other in another mapping; NULL if one of them cannot be mapped. */
+static void *kmend_map(struct klp_object *object, const struct kmend_word *words, size_t count)
 {
-	struct page *page;
-	u64 found;
-	void *page_at;
+	struct page **pages;
+	void *at = NULL;
+	size_t n;
 
-	page = object->name ? vmalloc_to_page(word->place) : virt_to_page(lm_alias(word->place));
-	page_at = page ? vmap(&page, 1, VM_MAP, PAGE_KERNEL) : NULL;
-	if (!page_at) {
-		pr_err("%pS is not updated: its page cannot be mapped\n", word->place);
-		return;
+	pages = kmalloc_array(count, sizeof(*pages), GFP_KERNEL);
+	if (!pages)
+		return NULL;
+	for (n = 0; n < count; n++) {
+		pages[n] = object->name ? vmalloc_to_page(words[n].place) : virt_to_page(lm_alias(words[n].place));
+		if (!pages[n])
+			goto out;
 	}
-	found = kmend_exchange(page_at + offset_in_page(word->place), word->width, from, to);
-	vunmap(page_at);
+	at = vmap(pages, count, VM_MAP, PAGE_KERNEL);
+out:
+	kfree(pages);
+	return at;
+}
+
+/* Puts the value there that the word does not hold, if it still holds what was found or put there. */
+static void kmend_write(void *map, size_t n, const struct kmend_word *word, u64 from, u64 to)
+{
+	void *at = map + n * PAGE_SIZE + offset_in_page(word->place);
+	u64 found = kmend_exchange(at, word->width, from, to);
+
 	if (found != from && found != to)
 		pr_warn("%pS is not updated: it holds %#llx, not %#llx\n", word->place, found, from);
 }
@@ -86,9 +101,10 @@ static int kmend_check_text(struct kmend_word *word, u64 value)
 	return 0;
 }
 
-static int kmend_check_words(struct kmend_word *words, size_t count)
+static int kmend_check_words(struct klp_object *object, struct kmend_word *words, size_t count)
 {
 	struct kmend_word *word;
+	void *map;
 	u64 value;
 	int error;
 
@@ -108,24 +124,54 @@ static int kmend_check_words(struct kmend_word *words, size_t count)
 			return -EINVAL;
 		}
 	}
+	/* What cannot be written is found while the livepatch can still be declined. */
+	map = kmend_map(object, words, count);
+	if (!map) {
+		pr_err("data cannot be updated: its pages cannot be mapped\n");
+		return -ENOMEM;
+	}
+	vunmap(map);
 	return 0;
 }
 
 static void kmend_put_words(struct klp_object *object, struct kmend_word *words, size_t count, bool pin)
 {
-	struct kmend_word *word;
+	void *map = kmend_map(object, words, count);
+	u64 value;
+	size_t n;
 
+	if (!map) {
+		pr_err("no data is updated: its pages cannot be mapped\n");
+		return;
+	}
+	for (n = 0; n < count; n++) {
+		value = kmend_word(&words[n]);
+		if (value != words[n].found && value != words[n].new) {
+			pr_err("no data is updated: %pS holds %#llx by now, not %#llx\n", words[n].place, value,
+			       words[n].found);
+			goto out;
+		}
+	}
 	/* A pointer into this module is written: who followed it may still be here when it is taken back. */
 	if (pin)
 		kmend_stay();
-	for (word = words; word < words + count; word++)
-		kmend_write(object, word, word->found, word->new);
+	for (n = 0; n < count; n++)
+		kmend_write(map, n, &words[n], words[n].found, words[n].new);
+out:
+	vunmap(map);
 }
 
+/* What someone else changed meanwhile stays theirs; the others go back all the same. */
 static void kmend_take_words_back(struct klp_object *object, struct kmend_word *words, size_t count)
 {
-	struct kmend_word *word;
+	void *map = kmend_map(object, words, count);
+	size_t n;
 
-	for (word = words; word < words + count; word++)
-		kmend_write(object, word, word->new, word->found);
+	if (!map) {
+		pr_err("no data is taken back: its pages cannot be mapped\n");
+		return;
+	}
+	for (n = 0; n < count; n++)
+		kmend_write(map, n, &words[n], words[n].new, words[n].found);
+	vunmap(map);
 }

@@ -87,7 +87,7 @@ pub(crate) fn statements(words: &[Words], object: &str, moment: Moment) -> Strin
         let _ = match moment {
             Moment::PrePatch => write!(
                 text,
-                "\terror = kmend_check_words({table}, {count});\n\tif (error)\n\t\treturn error;\n"
+                "\terror = kmend_check_words(object, {table}, {count});\n\tif (error)\n\t\treturn error;\n"
             ),
             Moment::PostPatch => writeln!(text, "\tkmend_put_words(object, {table}, {count}, {pins});"),
             Moment::PreUnpatch => writeln!(text, "\tkmend_take_words_back(object, {table}, {count});"),
@@ -95,4 +95,30 @@ pub(crate) fn statements(words: &[Words], object: &str, moment: Moment) -> Strin
         };
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kmend_process::Command;
+    use std::fs;
+
+    /// The module's code as a program, on memory that is read-only but for the mappings that the code makes.
+    #[test]
+    fn all_words_are_exchanged_or_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let headers = folder.path().join("linux");
+        fs::create_dir(&headers).unwrap();
+        for header in ["mm.h", "slab.h", "string.h", "vmalloc.h"] {
+            fs::write(headers.join(header), "").unwrap();
+        }
+        fs::write(folder.path().join("update.h"), CODE).unwrap();
+        fs::write(folder.path().join("words.c"), include_str!("../module/words_test.c")).unwrap();
+        let command = |program: &str| Command::new(program).folder(folder.path());
+        command("gcc")
+            .args(["-std=gnu11", "-O2", "-Wall", "-Werror", "-I.", "words.c", "-o", "words"])
+            .run()
+            .unwrap();
+        command("./words").run().unwrap();
+    }
 }
