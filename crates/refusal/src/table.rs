@@ -101,7 +101,7 @@ codes! {
     AmbiguousSymbol = "0303", Refusal, "a symbol's place in the image is not certain", "the image holds several candidates; patch a caller whose symbols are unique";
 
     // 04xx: the differ.
-    ChangedData = "0401", Refusal, "changed static data", "KMEND_UPDATE_DATA() exchanges it where it lives; or change it from code, in a callback or at each use";
+    ChangedData = "0401", Refusal, "changed static data", "KMEND_UPDATE_DATA() exchanges numbers and pointers to what has a name where they live; or change it from code, in a callback or at each use";
     ChangedInit = "0402", Refusal, "changed __init code", "make the change in code that runs later; or, if the rest is good without it, KMEND_IGNORE_FUNCTION()";
     NoFentry = "0403", Refusal, "function without an ftrace entry", "it is notrace, noinstr or __exit: patch its callers, build with `kmend build --engine`, which redirects most such functions by a jump, or keep the old one by KMEND_IGNORE_FUNCTION()";
     ModuleStaticKey = "0404", Refusal, "static key of a module", "use static_key_enabled() in the patched function instead of the jump label";
