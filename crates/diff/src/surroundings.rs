@@ -62,6 +62,8 @@ pub(crate) fn guards(unit: &Unit<'_>, variables: &[AtomId]) -> BTreeMap<Guarded,
 /// A reference to a variable in code.
 struct Site<'a> {
     unit: &'a Unit<'a>,
+    /// The variable's name without its number.
+    variable: String,
     source: AtomId,
     /// All references of this code, and which of them it is.
     references: &'a [Reference],
@@ -76,7 +78,7 @@ fn each_site<'a>(unit: &'a Unit<'a>, variables: &[AtomId], mut visit: impl FnMut
             if let Target::Atom { id, .. } = reference.target
                 && variables.contains(&id)
             {
-                visit(id, &Site { unit, source, references, at });
+                visit(id, &Site { unit, variable: unit.base_name(id), source, references, at });
             }
         }
     }
@@ -104,16 +106,18 @@ impl Site<'_> {
         self.told(&self.references[self.next_call()?])
     }
 
-    /// What a reference leads to, unless only the compiler's number or a place in the unit says what that is.
+    /// What a reference leads to, without the compiler's numbers; `None` for the variables that are to be told apart, and for
+    /// what has no name.
     fn told(&self, reference: &Reference) -> Option<String> {
-        if let Target::Atom { id, .. } = reference.target {
-            let name = self.unit.symbol_of(id).map(|symbol| symbol.name.as_str())?;
-            if reference.branch {
-                return Some(names::root(name));
-            }
-            return (!names::is_numbered(name)).then(|| self.unit.describe(&reference.target));
+        let Target::Atom { id, offset } = reference.target else {
+            return Some(self.unit.describe(&reference.target));
+        };
+        let name = self.unit.symbol_of(id).map(|symbol| symbol.name.as_str())?;
+        if reference.branch {
+            return Some(names::root(name));
         }
-        Some(self.unit.describe(&reference.target))
+        let base = names::base(name);
+        (base != self.variable).then(|| format!("{base}{offset:+}"))
     }
 
     /// Whether the instruction stores a byte there: a number, `mov $imm8, disp32(%rip)`, or a register, `mov %r8, disp32(%rip)`,

@@ -51,17 +51,28 @@ fn uses(object: &Object, name: impl Fn(SymbolId) -> String) -> BTreeMap<String, 
     uses
 }
 
+/// The flags of the work that f() does once, in the order of its code.
+fn work(object: &Object, name: impl Fn(SymbolId) -> String) -> Vec<String> {
+    let code = object.sections.iter().find(|section| section.name == ".text.f").unwrap();
+    let names: Vec<String> = code.relocations.iter().map(|relocation| name(relocation.symbol)).collect();
+    let starts = names.windows(2).filter(|pair| pair[1] == "__do_once_start");
+    // The compiler may have made two copies of the second.
+    let mut flags: Vec<String> = starts.map(|pair| pair[0].clone()).collect();
+    flags.dedup();
+    flags
+}
+
 /// The variables of the original, by what f() does with them. Each lies in a section of its own.
 fn before(object: &Object) -> BTreeMap<String, String> {
-    uses(object, |id| {
-        let symbol = object.symbol(id);
-        let in_section = |other: &&Symbol| {
-            other.section().is_some()
-                && other.section() == symbol.section()
-                && other.kind == SymbolKind::Object
-        };
-        object.symbols.iter().find(in_section).unwrap_or(symbol).name.clone()
-    })
+    uses(object, |id| name_in(object, id))
+}
+
+fn name_in(object: &Object, id: SymbolId) -> String {
+    let symbol = object.symbol(id);
+    let in_section = |other: &&Symbol| {
+        other.section().is_some() && other.section() == symbol.section() && other.kind == SymbolKind::Object
+    };
+    object.symbols.iter().find(in_section).unwrap_or(symbol).name.clone()
 }
 
 /// What becomes of the variables: what f() does with each, and what it did with the same one before; `new` if it is new.
@@ -194,6 +205,25 @@ fn a_flag_of_work_belongs_to_the_work() {
     let both = f(&["get_once(&second); get_once(&first);".to_owned()]);
     let delta = compare(&with_debug(&original), &with_debug(&both)).unwrap();
     assert_eq!(delta.variables.len(), 2, "the flag and the key of what is new: {:?}", delta.variables);
+}
+
+#[test]
+fn work_on_static_variables_is_told_apart_by_their_names() {
+    let get =
+        |line: u32, name: &str| format!("\n#line {line}\n{{ static int {name}; get_once(&{name}); }}\n");
+    let (original, patched) = (
+        with_debug(&f(&[get(10, "one_secret"), get(20, "other_secret")])),
+        with_debug(&f(&[get(19, "other_secret"), get(20, "one_secret")])),
+    );
+    let delta = compare(&original, &patched).unwrap();
+    let extract = &delta.extract;
+    let after = work(&extract.object, |id| match extract.references.get(&id) {
+        Some(reference) => reference.name().to_owned(),
+        None => extract.object.symbol(id).name.clone(),
+    });
+    let mut before = work(&original, |id| name_in(&original, id));
+    before.reverse();
+    assert_eq!((after.len(), after), (2, before));
 }
 
 #[test]
