@@ -2,7 +2,8 @@
 //!
 //! A name that the compiler did not number is itself. Numbered names (static locals, clones) are told apart by who uses them:
 //! both sides' code of one function is aligned as two texts are, and what stands at the same place of the same
-//! instruction is the same thing. Where that says nothing, only a name that is alone on both sides is taken.
+//! instruction is the same thing. Where that says nothing, only a name that is alone on both sides is taken. The flag of a message
+//! that is printed once belongs to its text, wherever that stands.
 
 use crate::code::{Code, Insn, Reference, Target};
 use crate::side::{Side, base_name, cold_part_of};
@@ -13,6 +14,8 @@ use std::hash::{Hash, Hasher};
 
 /// Where the author's names are, each the old one and the new one.
 const RENAMED: &str = ".kmend.renamed";
+/// Sections of flags of messages that are printed once (include/linux/once_lite.h; the second since dbefa1f31a91).
+const ONCE: [&str; 2] = [".data.once", ".data..once"];
 /// The longest code whose two sides are aligned, in instructions of both.
 const LONGEST: usize = 400_000;
 
@@ -78,6 +81,7 @@ pub(crate) fn pair(original: &Side, patched: &Side) -> Pairs {
     let mut votes = texts.votes(&pairs);
     texts.vote_by_data(&mut votes, &pairs);
     for (_, ours, theirs) in data {
+        let (ours, theirs) = texts.pair_flags(&mut pairs, ours, theirs);
         texts.pair_data(&mut pairs, &votes, ours, theirs);
     }
     renamed(&mut pairs, original, patched);
@@ -144,6 +148,40 @@ impl Texts<'_> {
                 pairs.add(name, name);
             }
         }
+    }
+
+    /// Flags of messages: those of one text. What another text has is another flag. Returns what that does not tell.
+    fn pair_flags(
+        &self,
+        pairs: &mut Pairs,
+        ours: Vec<usize>,
+        theirs: Vec<usize>,
+    ) -> (Vec<usize>, Vec<usize>) {
+        let (before, after) = (messages(self.original, &ours), messages(self.patched, &theirs));
+        let shared = |one: &BTreeSet<Message>, all: &HashMap<usize, BTreeSet<Message>>| -> Vec<usize> {
+            all.iter().filter(|(_, texts)| !texts.is_disjoint(one)).map(|(&symbol, _)| symbol).collect()
+        };
+        for (&one, texts) in &before {
+            if let [other] = shared(texts, &after)[..]
+                && shared(&after[&other], &before) == [one]
+            {
+                pairs.add(self.original.name(one), self.patched.name(other));
+            }
+        }
+        // Of several of one text the places decide.
+        let several = |one: usize, own, other| {
+            let texts: Option<&BTreeSet<Message>> = HashMap::get(own, &one);
+            texts.is_none_or(|texts| shared(texts, own).len() > 1 && !shared(texts, other).is_empty())
+        };
+        let left = ours
+            .into_iter()
+            .filter(|&one| pairs.patched(self.original.name(one)).is_none() && several(one, &before, &after));
+        let left: Vec<usize> = left.collect();
+        let right = theirs
+            .into_iter()
+            .filter(|&one| pairs.original(self.patched.name(one)).is_none() && several(one, &after, &before));
+        let right: Vec<usize> = right.collect();
+        (left, right)
     }
 
     fn pair_data(&self, pairs: &mut Pairs, votes: &Votes, ours: Vec<usize>, theirs: Vec<usize>) {
@@ -241,6 +279,46 @@ impl Texts<'_> {
             *votes.entry((one, other)).or_default() += 1;
         }
     }
+}
+
+/// A function of the source, and the texts of one call.
+type Message = (String, Vec<u8>);
+
+/// The flags among these that code sets before it prints a text.
+fn messages(side: &Side, flags: &[usize]) -> HashMap<usize, BTreeSet<Message>> {
+    let is_flag = |symbol: usize| {
+        let section = side.extent(symbol).map(|(section, _)| &side.elf.sections[section].name);
+        section.is_some_and(|name| ONCE.iter().any(|once| name.starts_with(once)))
+    };
+    let flags: BTreeSet<usize> = flags.iter().copied().filter(|&symbol| is_flag(symbol)).collect();
+    let mut found: HashMap<usize, BTreeSet<Message>> = HashMap::new();
+    if flags.is_empty() {
+        return found;
+    }
+    let is_call = |insn: &Insn| insn.branch.is_some() && !insn.references.is_empty();
+    for function in side.functions() {
+        let Some(code) = side.code(function) else { continue };
+        // Without what the compiler adds to the name of a clone or a part.
+        let source = side.name(function).split('.').next().unwrap_or_default();
+        for (at, insn) in code.insns.iter().enumerate().filter(|(_, insn)| insn.writes) {
+            let set = insn.references.iter().flat_map(|one| side.atoms_of(one));
+            let Some((flag, _)) = set.into_iter().find(|(symbol, _)| flags.contains(symbol)) else {
+                continue;
+            };
+            let start = code.insns[..at].iter().rposition(is_call).map_or(0, |call| call + 1);
+            let end = code.insns[at..].iter().position(is_call).map_or(code.insns.len(), |call| at + call);
+            let references = code.insns[start..end].iter().flat_map(|insn| &insn.references);
+            let texts = references.filter_map(|one| match one.target {
+                Target::Inside(section, offset) if side.is_merged(section) => side.merged_at(section, offset),
+                _ => None,
+            });
+            let text: Vec<u8> = texts.flatten().collect();
+            if !text.is_empty() {
+                found.entry(flag).or_default().insert((source.to_owned(), text));
+            }
+        }
+    }
+    found
 }
 
 /// For each instruction a number that says what it is and, without the compiler's numbers, what it refers to.
