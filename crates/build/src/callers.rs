@@ -1,11 +1,16 @@
 //! Who refers to something in the kernel that ships.
 
+use iced_x86::{Decoder, DecoderOptions};
 use kmend_kernel::{Image, ImageSection, KernelError, ModuleTree};
 use std::collections::BTreeSet;
 
 /// How many bytes of an instruction may follow a relative operand: an immediate one (Intel SDM, volume 2, 2.1). None follow
 /// that of a call or jump.
 pub(crate) const TAILS: [u64; 4] = [0, 1, 2, 4];
+
+/// Bytes of the longest instruction (Intel SDM, volume 2, 2.3.11), and more than any function has.
+const LONGEST_INSTRUCTION: u64 = 15;
+const LONGEST_FUNCTION: usize = 1 << 20;
 
 /// A reference in the image.
 pub(crate) struct Use {
@@ -18,7 +23,7 @@ pub(crate) struct Use {
 }
 
 /// The code of the live image that refers to an address, by a 32-bit operand or a relative one with so many bytes of its
-/// instruction behind it. What looks like one and is not can only lead to a refusal.
+/// instruction behind it. Where a function cannot be decoded, what looks like one counts.
 pub(crate) fn in_code(image: &Image, address: u64, tails: &[u64]) -> Vec<Use> {
     let live = |section: &&ImageSection| section.is_code() && !section.name.starts_with(".init");
     let mut uses = Vec::new();
@@ -31,11 +36,38 @@ pub(crate) fn in_code(image: &Image, address: u64, tails: &[u64]) -> Vec<Use> {
             let led_to = place.wrapping_add(4).wrapping_add_signed(i64::from(operand));
             let is_relative = tails.contains(&address.wrapping_sub(led_to));
             if is_relative || i64::from(operand) as u64 == address {
-                uses.extend(found(image, place));
+                uses.extend(found(image, place).filter(|one| is_operand(image, one)));
             }
         }
     }
     uses
+}
+
+/// Whether an operand of an instruction is there, and not by chance the same bytes: the function is decoded from its begin.
+fn is_operand(image: &Image, candidate: &Use) -> bool {
+    let length = candidate.place.saturating_sub(candidate.start).saturating_add(LONGEST_INSTRUCTION);
+    let Some(length) = usize::try_from(length).ok().filter(|&length| length <= LONGEST_FUNCTION) else {
+        return true;
+    };
+    // A function at the section's end has fewer bytes behind it.
+    let whole = (length.saturating_sub(LONGEST_INSTRUCTION as usize)..=length).rev();
+    let Some(bytes) = whole.into_iter().find_map(|length| image.read(candidate.start, length)) else {
+        return true;
+    };
+    let mut decoder = Decoder::with_ip(64, bytes, candidate.start, DecoderOptions::NONE);
+    while decoder.can_decode() {
+        let instruction = decoder.decode();
+        if instruction.is_invalid() {
+            return true;
+        }
+        if instruction.next_ip() > candidate.place {
+            let offsets = decoder.get_constant_offsets(&instruction);
+            let at = usize::try_from(candidate.place.saturating_sub(instruction.ip())).unwrap_or(usize::MAX);
+            return (offsets.has_displacement() && offsets.displacement_offset() == at)
+                || (offsets.has_immediate() && offsets.immediate_offset() == at);
+        }
+    }
+    true
 }
 
 /// The pointers to an address in the image's data that stay after the start.

@@ -75,7 +75,7 @@ impl<'a> Pipeline<'a> {
             }
             Err(Stop::Failed(error)) => return Err(error),
         };
-        let (module, json) = publish(&self.request.output, &self.report, made.as_ref())?;
+        let (module, json) = publish(&self.request.output, &self.report.name, &self.report, made.as_ref())?;
         Ok(Built { report: self.report, explanation: self.explanation, module, json, times: self.times })
     }
 
@@ -205,6 +205,7 @@ impl<'a> Pipeline<'a> {
             }
         }
         refusals.extend(lost_state(&proven));
+        refusals.extend(proven.iter().flat_map(|unit| units::copied_at_start(unit, &facts.image)));
         types::drop_doubled(&mut refusals, &judged.refusals);
         refusals.extend(judged.refusals);
         refusals.extend(explained.refusals);

@@ -248,6 +248,28 @@ pub(crate) fn left(unit: &ProvenUnit) -> impl Iterator<Item = Note> {
     })
 }
 
+/// Structures whose contents the kernel copies when it starts, by a member that says so, so that nothing reads them later: hooks of
+/// security modules became static calls (security/security.c, `lsm_static_call_init`, since Linux 6.12).
+const COPIED_AT_START: &[(&str, &str)] = &[("security_hook_list", "scalls")];
+
+/// Refuses exchanged values that nobody would read.
+pub(crate) fn copied_at_start(unit: &ProvenUnit, image: &Image) -> Vec<Refusal> {
+    let is_copied = |update: &&VariableUpdate| {
+        let name = update.type_name.as_deref().unwrap_or_default();
+        COPIED_AT_START.iter().any(|(structure, member)| {
+            let rest = name.strip_prefix("struct ").and_then(|name| name.strip_prefix(structure));
+            let is_it = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('['));
+            let layout = image.btf().and_then(|types| types.structure(structure));
+            is_it && layout.is_some_and(|layout| layout.member(member).is_some())
+        })
+    };
+    let refuse = |update: &VariableUpdate| {
+        let why = "its value was copied when the kernel started, and nothing reads it any more";
+        Refusal::new(Code::ChangedData, &update.variable, why).at(&unit.source, None)
+    };
+    unit.delta.updates.iter().filter(is_copied).map(refuse).collect()
+}
+
 /// What to know of an updated variable.
 pub(crate) fn advice(update: &VariableUpdate) -> Vec<Note> {
     let note = |kind, text: &str| Note { kind, subject: update.variable.clone(), text: text.to_owned() };

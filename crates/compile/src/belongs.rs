@@ -87,11 +87,11 @@ impl<'a> Kernel<'a> {
         if !is_there {
             return self.missing(path);
         }
-        let is_included = is_included()?;
-        if let (Some(command), false) = (self.commands(path).first(), is_included) {
+        // A header that units include may be read by a script as well, which may take its comments for data.
+        if let Some(command) = self.commands(path).first() {
             return Ok(named_by(path, command));
         }
-        if is_included {
+        if is_included()? {
             return Ok(Part::Text);
         }
         if is_source(path) {

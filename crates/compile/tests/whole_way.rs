@@ -262,8 +262,9 @@ fn a_removed_unit_is_refused() {
 }
 
 fn renamed(from: &str, to: &str, rest: &str) -> PatchFile {
+    let alike = if rest.is_empty() { 100 } else { 90 };
     let text = format!(
-        "diff --git a/{from} b/{to}\nsimilarity index 90%\nrename from {from}\nrename to {to}\n{rest}"
+        "diff --git a/{from} b/{to}\nsimilarity index {alike}%\nrename from {from}\nrename to {to}\n{rest}"
     );
     PatchFile::new("renamed.patch".to_owned(), text.into_bytes())
 }

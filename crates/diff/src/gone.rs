@@ -7,7 +7,7 @@
 
 use crate::atoms::{AtomId, AtomKind, Unit};
 use crate::compare::Comparison;
-use crate::special;
+use crate::special::{self, Treatment};
 use kmend_refusal::{Code, Refusal};
 use std::collections::{BTreeSet, HashSet};
 
@@ -64,6 +64,36 @@ impl PassedOver {
     pub(crate) fn alone_use_patched(&self, unit: &Unit<'_>, id: AtomId) -> bool {
         alone_use(unit, &self.patched, id, DEPTH)
     }
+}
+
+/// New variables that code sets which has run, and which is left as it is: nobody sets them. `kept` is what goes into the livepatch.
+pub(crate) fn never_set(
+    comparison: &Comparison<'_>,
+    passed: &PassedOver,
+    kept: &BTreeSet<AtomId>,
+) -> Vec<Refusal> {
+    let Comparison { patched, pairing, requests, .. } = comparison;
+    let is_new = |id: &AtomId| {
+        patched.atom(*id).kind == AtomKind::Variable
+            && patched.section_of(*id).is_writable()
+            && patched.treatment_of(*id) == Treatment::Plain
+            && !pairing.is_living(*id)
+            && !requests.begins_anew(patched, *id)
+    };
+    let sets = |user: AtomId, id: AtomId| {
+        !requests.ignores(patched, user)
+            && patched.atom(user).references.iter().any(|reference| reference.leads_to(id))
+    };
+    let refuse = |id: AtomId| {
+        let user = passed.patched.iter().copied().filter(|&user| sets(user, id)).min()?;
+        let why = format!(
+            "{} uses {}, which is new: it has run and is gone, so that the variable stays as it begins",
+            patched.source_name(user),
+            patched.source_name(id)
+        );
+        Some(Refusal::new(Code::ChangedInit, patched.source_name(user), why))
+    };
+    kept.iter().copied().filter(is_new).filter_map(refuse).collect()
 }
 
 /// Why a changed function that is gone cannot be patched.

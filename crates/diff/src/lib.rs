@@ -129,6 +129,9 @@ pub struct VariableUpdate {
     pub words: usize,
     /// Whether the new value leads into the livepatch, which then has to stay in memory: nobody knows who is still there.
     pub pins: bool,
+    /// Its type as C writes it, if the object has debug information.
+    #[serde(skip)]
+    pub type_name: Option<String>,
 }
 
 /// A function's symbols in the two objects.
@@ -252,6 +255,7 @@ pub fn compare_in(
     refusals.extend(state::wrongly_renamed(&comparison));
     let states = States::of(&comparison, &selection.kept);
     refusals.extend(states.refusals(&states.lost));
+    refusals.extend(gone::never_set(&comparison, &passed, &selection.kept));
     if !refusals.is_empty() {
         refusals.sort();
         refusals.dedup();
@@ -281,13 +285,9 @@ pub fn compare_in(
     let callbacks = requests.callbacks.iter().map(callback).collect();
     let remark = |refusal: &Refusal| format!("{} could not be redirected: {}", refusal.subject, refusal.why);
     let notes = comparison.ignored().into_iter().chain(requests.idle([&original, &patched]));
+    let notes = notes.chain(module_texts(original.object, patched.object));
     let notes = notes.chain(remarks.iter().map(remark)).collect();
-    let updates = updates.iter().map(|update| VariableUpdate {
-        variable: update.place.name().to_owned(),
-        words: update.words.len(),
-        pins: update.leads_inside(),
-    });
-    let updates = updates.collect();
+    let updates = shown(&updates, &patched);
     let passed_over = passed.refusals;
     Ok(Delta {
         functions,
@@ -329,6 +329,38 @@ impl Comparison<'_> {
 }
 
 /// Refuses an object whose functions share `.text`: a change of one would move the others.
+/// What the linker and the report need to know of exchanged values.
+fn shown(updates: &[Update], patched: &Unit<'_>) -> Vec<VariableUpdate> {
+    if updates.is_empty() {
+        return Vec::new();
+    }
+    let types = state::declarations(patched.object);
+    let type_of = |id: AtomId| types.get(&patched.place(id)).map(|found| found.type_name.clone());
+    let shown = |update: &Update| VariableUpdate {
+        variable: update.place.name().to_owned(),
+        words: update.words.len(),
+        pins: update.leads_inside(),
+        type_name: update.variable.and_then(type_of),
+    };
+    updates.iter().map(shown).collect()
+}
+
+/// What the source says about its module's file and that changes: its licence, aliases, dependencies. Nothing reads it after the
+/// load (kernel/module/main.c, `setup_modinfo`), and depmod reads it in the file.
+fn module_texts(original: &Object, patched: &Object) -> Option<String> {
+    let texts = |object: &Object| -> BTreeSet<String> {
+        let sections = object.sections.iter().filter(|section| section.name == ".modinfo");
+        let all = sections.flat_map(|section| section.data.split(|&byte| byte == 0));
+        all.filter(|text| !text.is_empty()).map(|text| String::from_utf8_lossy(text).into_owned()).collect()
+    };
+    let (before, after) = (texts(original), texts(patched));
+    let gone = before.difference(&after).map(|text| format!("-`{text}`"));
+    let new = after.difference(&before).map(|text| format!("+`{text}`"));
+    let changes: Vec<String> = gone.chain(new).collect();
+    let why = "changes what it says about its module's file, which stays as it is";
+    (!changes.is_empty()).then(|| format!("the patch {why}: {}", changes.join(", ")))
+}
+
 fn require_function_sections(object: &Object) -> Result<(), Vec<Refusal>> {
     let functions = || object.symbols.iter().filter(|symbol| symbol.is_function());
     let section_name = |symbol: &kmend_object::Symbol| {

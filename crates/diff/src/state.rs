@@ -40,6 +40,8 @@ pub struct States {
     pub began: BTreeSet<State>,
     /// Those that nothing in the patched unit is.
     pub lost: BTreeSet<State>,
+    /// Of those that begin and those that are lost: where a function uses the one now that used the other before.
+    pub succeeded: BTreeSet<(State, State)>,
 }
 
 impl States {
@@ -59,23 +61,60 @@ impl States {
         if began.is_empty() && lost.is_empty() {
             return States::default();
         }
-        States { began: states(patched, &began), lost: states(original, &lost) }
+        let succeeded = succeeded(comparison, &began, &lost);
+        States { began: states(patched, &began), lost: states(original, &lost), succeeded }
     }
 
-    /// Refuses those that begin where one of their type is lost, here or in another unit.
+    /// Refuses those that begin where one of their type is lost, here or in another unit, and those that functions use in the place of
+    /// a lost one of any type.
     pub fn refusals<'a>(&self, lost: impl IntoIterator<Item = &'a State> + Clone) -> Vec<Refusal> {
         let refusal = |new: &State| {
             let fits = |old: &&State| old.type_name == new.type_name;
             let old: BTreeSet<String> = lost.clone().into_iter().filter(fits).map(State::describe).collect();
-            let old = old.into_iter().collect::<Vec<_>>().join(", ");
+            if !old.is_empty() {
+                let old = old.into_iter().collect::<Vec<_>>().join(", ");
+                let why = format!(
+                    "it begins anew, while {old} of the same type ({}) goes, and with it what the running kernel holds there",
+                    new.type_name
+                );
+                return Some(Refusal::new(Code::LostState, &new.name, why));
+            }
+            let old: Vec<String> = self
+                .succeeded
+                .iter()
+                .filter(|(now, _)| now == new)
+                .map(|(_, old)| format!("{} ({})", old.describe(), old.type_name))
+                .collect();
             let why = format!(
-                "it begins anew, while {old} of the same type ({}) goes, and with it what the running kernel holds there",
-                new.type_name
+                "it begins anew in the place of {}, which goes, and with it what the running kernel holds there",
+                old.join(", ")
             );
             (!old.is_empty()).then(|| Refusal::new(Code::LostState, &new.name, why))
         };
         self.began.iter().filter_map(refusal).collect()
     }
+}
+
+/// What begins and is used by a function that used something before that is lost.
+fn succeeded(comparison: &Comparison<'_>, began: &[AtomId], lost: &[AtomId]) -> BTreeSet<(State, State)> {
+    let Comparison { original, patched, pairing, .. } = comparison;
+    if began.is_empty() || lost.is_empty() {
+        return BTreeSet::new();
+    }
+    let used = |unit: &Unit<'_>, user: AtomId, of: &[AtomId]| -> Vec<AtomId> {
+        let references = &unit.atom(user).references;
+        of.iter().copied().filter(|&id| references.iter().any(|reference| reference.leads_to(id))).collect()
+    };
+    let mut pairs = BTreeSet::new();
+    for user in patched.ids().filter(|&id| patched.atom(id).kind == AtomKind::Function) {
+        let Some(before) = pairing.original(user) else { continue };
+        let (now, old) = (used(patched, user, began), used(original, before, lost));
+        pairs.extend(now.into_iter().flat_map(|now| old.iter().map(move |&old| (now, old))));
+    }
+    let state = |unit: &Unit<'_>, id: AtomId| states(unit, &[id]).pop_first();
+    let pairs =
+        pairs.into_iter().filter_map(|(now, old)| Some((state(patched, now)?, state(original, old)?)));
+    pairs.collect()
 }
 
 /// Variables that the author takes for the same, and whose types differ.

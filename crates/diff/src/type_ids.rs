@@ -12,10 +12,13 @@ use crate::names;
 use crate::special::{Registers, Treatment};
 use kmend_object::{Section, SectionId, Symbol, SymbolKind};
 use kmend_refusal::{Code, Refusal};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the symbols of sets begin; the others of this beginning are entries.
 const SETS: [&str; 2] = ["__BTF_ID__set8__", "__BTF_ID__set__"];
+
+/// How the symbols of entries for functions begin.
+const FUNCTION: &str = "__BTF_ID__func__";
 
 /// One entry, or what stands at the head of a set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,14 +43,36 @@ pub(crate) fn refuse_changes(comparison: &Comparison<'_>) -> Vec<Refusal> {
         return Vec::new();
     }
     let (before, after) = (lists(original), lists(patched));
+    let mut refusals = prototypes(comparison, &before);
     let names = before.keys().chain(after.keys().filter(|name| !before.contains_key(*name)));
-    names
-        .filter_map(|name| {
-            let what = change(before.get(name), after.get(name))?;
-            let why = format!("{what}; the numbers in .BTF_ids were put in when the kernel was linked");
-            Some(Refusal::new(Code::ChangedRegistration, set_name(name).unwrap_or(name), why))
-        })
-        .collect()
+    refusals.extend(names.filter_map(|name| {
+        let what = change(before.get(name), after.get(name))?;
+        let why = format!("{what}; the numbers in .BTF_ids were put in when the kernel was linked");
+        Some(Refusal::new(Code::ChangedRegistration, set_name(name).unwrap_or(name), why))
+    }));
+    refusals
+}
+
+/// Refuses another declaration of a function that is listed: programs are checked by the types that the kernel was linked with, and by
+/// the names of parameters (`__sz`, `__opt`, `__nullable` and others, Documentation/bpf/kfuncs.rst).
+fn prototypes(comparison: &Comparison<'_>, lists: &Lists) -> Vec<Refusal> {
+    let Comparison { original, patched, .. } = comparison;
+    let entries = lists.values().flatten().filter(|entry| entry.name.starts_with(FUNCTION));
+    let listed: BTreeSet<String> = entries.map(|entry| in_words(&entry.name)).collect();
+    let is_own = |name: &String| original.object.symbols_named(name).next().is_some();
+    let listed: BTreeSet<String> = listed.into_iter().filter(is_own).collect();
+    if listed.is_empty() {
+        return Vec::new();
+    }
+    let read = |object| kmend_types::prototypes(object, &listed).unwrap_or_default();
+    let (before, after) = (read(original.object), read(patched.object));
+    let refuse = |(name, was): (&String, &String)| {
+        let is = after.get(name).filter(|is| *is != was)?;
+        let why =
+            format!("`{was}` becomes `{is}`, and BPF programs are checked by the types that the kernel has");
+        Some(Refusal::new(Code::ChangedRegistration, name, why))
+    };
+    before.iter().filter_map(refuse).collect()
 }
 
 fn is_type_ids(unit: &Unit<'_>, section: SectionId) -> bool {

@@ -74,6 +74,68 @@ impl Packing {
         self.unpack_within(bytes, limit).map_err(|error| format!("{} data: {error}", self.name()))
     }
 
+    /// The unpacked bytes of a file that is packed and nothing else: of every member, as `zcat`, `xzcat` and `zstdcat` give them.
+    ///
+    /// # Errors
+    /// Those of [`Packing::unpack`], and bytes behind the packed data that are not such data.
+    pub fn unpack_whole(self, bytes: &[u8]) -> Result<Vec<u8>, String> {
+        let limit = bytes.len().saturating_mul(LARGEST_RATIO).saturating_add(ALLOWANCE).min(LARGEST);
+        let mut unpacked = Vec::new();
+        let mut rest = bytes;
+        loop {
+            let left = limit.saturating_sub(unpacked.len());
+            let (member, behind) =
+                self.member(rest, left).map_err(|error| format!("{} data: {error}", self.name()))?;
+            unpacked.extend(member);
+            // Zeros fill the last block of a tape (gzip(1), xz(1)).
+            if behind.iter().all(|&byte| byte == 0) {
+                return Ok(unpacked);
+            }
+            if Packing::detect(behind) != Some(self) {
+                return Err(format!(
+                    "{} data: {} bytes of something else stand behind it",
+                    self.name(),
+                    behind.len()
+                ));
+            }
+            rest = behind;
+        }
+    }
+
+    /// The first member, and what is behind it.
+    fn member(self, bytes: &[u8], limit: usize) -> io::Result<(Vec<u8>, &[u8])> {
+        match self {
+            Packing::Gzip => {
+                let mut reader = flate2::bufread::GzDecoder::new(bytes);
+                let member = read_within(&mut reader, limit)?;
+                Ok((member, reader.into_inner()))
+            }
+            Packing::Bzip2 => {
+                let mut reader = bzip2::bufread::BzDecoder::new(bytes);
+                let member = read_within(&mut reader, limit)?;
+                Ok((member, reader.into_inner()))
+            }
+            Packing::Xz => {
+                let mut reader = lzma_rust2::XzReader::new_mem_limit(bytes, false, LZMA_WINDOW_KIB);
+                let member = read_within(&mut reader, limit)?;
+                Ok((member, reader.into_inner()))
+            }
+            Packing::Zstd => {
+                let mut reader = zstd::stream::read::Decoder::with_buffer(bytes)?.single_frame();
+                reader.window_log_max(ZSTD_WINDOW_LOG)?;
+                let member = read_within(&mut reader, limit)?;
+                Ok((member, reader.finish()))
+            }
+            Packing::Lzma => {
+                let mut reader = lzma_rust2::LzmaReader::new_mem_limit(bytes, LZMA_WINDOW_KIB, None)?;
+                let member = read_within(&mut reader, limit)?;
+                Ok((member, reader.into_inner()))
+            }
+            // Its frames have no end: what follows are blocks or another frame.
+            Packing::Lz4 => Ok((unpack_lz4(bytes, limit)?, &[])),
+        }
+    }
+
     fn unpack_within(self, bytes: &[u8], limit: usize) -> io::Result<Vec<u8>> {
         match self {
             Packing::Gzip => read_within(flate2::bufread::GzDecoder::new(bytes), limit),
@@ -191,6 +253,20 @@ mod tests {
             assert_eq!(Packing::detect(&bytes), Some(packing));
             assert_eq!(packing.unpack(&bytes).as_deref(), Ok(TEXT), "{}", packing.name());
         }
+    }
+
+    #[test]
+    fn every_member_of_a_packed_file_is_unpacked() {
+        for packing in ALL.into_iter().filter(|packing| *packing != Packing::Lzma) {
+            let both = [packed(packing, TEXT), packed(packing, b"more")].concat();
+            assert_eq!(packing.unpack_whole(&both).unwrap(), [TEXT, b"more"].concat(), "{}", packing.name());
+        }
+        for packing in ALL {
+            let other = [&packed(packing, TEXT)[..], b"words and words"].concat();
+            assert!(packing.unpack_whole(&other).is_err(), "{}", packing.name());
+        }
+        let filled = [&packed(Packing::Gzip, TEXT)[..], &[0; 512]].concat();
+        assert_eq!(Packing::Gzip.unpack_whole(&filled).as_deref(), Ok(TEXT));
     }
 
     #[test]

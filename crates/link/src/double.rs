@@ -18,6 +18,7 @@ pub(crate) struct Kernel {
     symbols: BTreeMap<(String, String), Vec<bool>>,
     needs: Vec<(String, String)>,
     freed: Vec<String>,
+    sealed: Vec<String>,
 }
 
 impl Kernel {
@@ -34,6 +35,12 @@ impl Kernel {
 
     pub(crate) fn free(mut self, symbol: &str) -> Self {
         self.freed.push(symbol.into());
+        self
+    }
+
+    /// Of this function no address may be taken.
+    pub(crate) fn seal(mut self, symbol: &str) -> Self {
+        self.sealed.push(symbol.into());
         self
     }
 
@@ -54,6 +61,10 @@ impl KernelSymbols for Kernel {
 
     fn is_freed(&self, location: &Location) -> bool {
         self.freed.contains(&location.name)
+    }
+
+    fn is_called_by_name_alone(&self, location: &Location) -> bool {
+        self.sealed.contains(&location.name)
     }
 
     fn candidates(&self, object: &str, symbol: &str) -> Vec<Candidate> {
@@ -154,7 +165,17 @@ impl Unit {
     }
 
     pub(crate) fn relocate(&mut self, section: SectionId, offset: u64, symbol: SymbolId, addend: i64) {
-        let kind = elf::R_X86_64_PC32;
+        self.relocate_as(elf::R_X86_64_PC32, section, offset, symbol, addend);
+    }
+
+    pub(crate) fn relocate_as(
+        &mut self,
+        kind: u32,
+        section: SectionId,
+        offset: u64,
+        symbol: SymbolId,
+        addend: i64,
+    ) {
         let relocation = Relocation { offset, kind, symbol, addend };
         self.delta.extract.object.sections[section.index()].relocations.push(relocation);
     }

@@ -2,10 +2,16 @@
 
 use crate::neighbours::{Candidate, Exported, KernelSymbols, Location};
 use crate::plan::VMLINUX;
-use kmend_kernel::{Image, Module, ModuleTree};
-use std::cell::RefCell;
+use kmend_kernel::{Image, Module, ModulePosition, ModuleTree};
+use kmend_object::SymbolId;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+
+/// Where indirect calls may lead: `endbr64` (Intel SDM, volume 1, 17.3).
+const LANDING: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+/// The landing pads that nothing needs (tools/objtool/check.c, `create_ibt_endbr_seal_sections`).
+const SEALED: &str = ".ibt_endbr_seal";
 
 /// A packaged kernel as the linker sees it.
 pub struct TargetKernel<'a> {
@@ -14,13 +20,15 @@ pub struct TargetKernel<'a> {
     exports: BTreeMap<String, Exported>,
     /// Modules that were read already; `None` for those that the tree does not have.
     read: RefCell<BTreeMap<String, Option<Rc<Module>>>>,
+    /// See [`TargetKernel::sealed`].
+    sealed: OnceCell<Option<BTreeSet<u64>>>,
 }
 
 impl<'a> TargetKernel<'a> {
     /// `symvers` is the text of the `Module.symvers` that the build system will use.
     pub fn new(image: &'a Image, modules: Option<&'a ModuleTree>, symvers: &str) -> Self {
         let exports = symvers.lines().filter_map(export).collect();
-        Self { image, modules, exports, read: RefCell::default() }
+        Self { image, modules, exports, read: RefCell::default(), sealed: OnceCell::new() }
     }
 
     fn module(&self, name: &str) -> Option<Rc<Module>> {
@@ -55,17 +63,26 @@ impl KernelSymbols for TargetKernel<'_> {
     /// Of a module, what is freed has no candidate at all. Of the image, include/asm-generic/sections.h names the bounds, and
     /// mm/page_alloc.c (`free_initmem_default`) and arch/x86/mm/init.c (`free_initmem`) free what lies between.
     fn is_freed(&self, location: &Location) -> bool {
-        let symbols = self.image.symbols();
-        let address = |name: &str, position: u32| {
-            let index = usize::try_from(position).ok()?.checked_sub(1)?;
-            symbols.named(name).nth(index).map(|symbol| symbol.address)
-        };
-        let (Some(begin), Some(end)) = (address("__init_begin", 1), address("__init_end", 1)) else {
+        let (Some(begin), Some(end)) = (self.address("__init_begin", 1), self.address("__init_end", 1))
+        else {
             return false;
         };
         let there =
-            (location.object == VMLINUX).then(|| address(&location.name, location.position)).flatten();
+            (location.object == VMLINUX).then(|| self.address(&location.name, location.position)).flatten();
         there.is_some_and(|address| (begin..end).contains(&address))
+    }
+
+    fn is_called_by_name_alone(&self, location: &Location) -> bool {
+        let Some(sealed) = self.sealed() else { return false };
+        if location.object == VMLINUX {
+            let address = self.address(&location.name, location.position);
+            let address = address.filter(|&address| self.is_code(address));
+            return address.is_some_and(|address| {
+                sealed.contains(&address)
+                    || self.image.read(address, LANDING.len()).is_some_and(|bytes| bytes != LANDING)
+            });
+        }
+        self.module(&location.object).is_some_and(|module| is_sealed_in(&module, location))
     }
 
     fn candidates(&self, object: &str, symbol: &str) -> Vec<Candidate> {
@@ -85,6 +102,34 @@ impl KernelSymbols for TargetKernel<'_> {
 }
 
 impl TargetKernel<'_> {
+    /// The address of one of the image's symbols of a name, counted from 1.
+    fn address(&self, name: &str, position: u32) -> Option<u64> {
+        let index = usize::try_from(position).ok()?.checked_sub(1)?;
+        self.image.symbols().named(name).nth(index).map(|symbol| symbol.address)
+    }
+
+    fn is_code(&self, address: u64) -> bool {
+        self.image.sections().iter().any(|section| section.is_code() && section.range().contains(&address))
+    }
+
+    /// The functions whose landing pads the kernel takes away when it starts, by address: each entry of `.ibt_endbr_seal` is the
+    /// distance from itself (arch/x86/kernel/alternative.c, `apply_seal_endbr`, since Linux 5.18). `None` for a kernel whose
+    /// indirect calls need no landing pads.
+    fn sealed(&self) -> Option<&BTreeSet<u64>> {
+        self.sealed
+            .get_or_init(|| {
+                let section = self.image.section_named(SEALED)?;
+                let data = self.image.section_data(SEALED)?;
+                let places = (section.range().start..).step_by(4).zip(data.chunks_exact(4));
+                let target = |(place, bytes): (u64, &[u8])| {
+                    let distance = i32::from_le_bytes(bytes.try_into().unwrap_or_default());
+                    place.wrapping_add_signed(i64::from(distance))
+                };
+                Some(places.map(target).collect())
+            })
+            .as_ref()
+    }
+
     fn of_image(&self, symbol: &str) -> Vec<Candidate> {
         let named = self.image.symbols().named(symbol);
         let count = named.len() as u32;
@@ -95,6 +140,30 @@ impl TargetKernel<'_> {
         };
         (1..).zip(named).map(candidate).collect()
     }
+}
+
+/// Whether a function of a module has no landing pad, or none that is kept.
+fn is_sealed_in(module: &Module, location: &Location) -> bool {
+    let object = module.object();
+    let is_it = |&id: &SymbolId| {
+        let position = module.position(id).and_then(ModulePosition::settled);
+        position.is_some_and(|settled| settled.position == location.position)
+    };
+    let Some(id) = object.symbols_named(&location.name).find(is_it) else { return false };
+    let symbol = object.symbol(id);
+    let Some(section) = symbol.section().filter(|&section| object.section(section).is_code()) else {
+        return false;
+    };
+    let start = usize::try_from(symbol.value).unwrap_or(usize::MAX);
+    let bytes = start.checked_add(LANDING.len()).and_then(|end| object.section(section).data.get(start..end));
+    let is_sealed = object.section_named(SEALED).is_some_and(|table| {
+        object.section(table).relocations.iter().any(|relocation| {
+            let target = object.symbol(relocation.symbol);
+            target.section() == Some(section)
+                && target.value.checked_add_signed(relocation.addend) == Some(symbol.value)
+        })
+    });
+    is_sealed || bytes.is_some_and(|bytes| bytes != LANDING)
 }
 
 fn location(object: &str, name: &str, position: u32, count: u32) -> Location {

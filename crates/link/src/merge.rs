@@ -224,6 +224,7 @@ impl Merge<'_, '_> {
                 let Some(piece) = pieces.get(index, id) else { continue };
                 for relocation in &extract.section(id).relocations {
                     self.check_late(unit, id, relocation, index);
+                    self.check_landing(unit, id, relocation, index);
                     let Some(moved) = self.moved(index, extract, relocation, pieces) else { continue };
                     let offset = moved.offset + piece.offset;
                     let list = &mut self.merged.object.sections[piece.section.index()].relocations;
@@ -292,6 +293,41 @@ impl Merge<'_, '_> {
             format!("section {} is read when the livepatch is loaded, {module} may come later", section.name)
         };
         self.refusals.push(Refusal::new(code, &planned.name, why).at(unit.source, None));
+    }
+
+    /// Refuses the address of a function that has no landing pad: a processor that checks where indirect calls lead would trap.
+    fn check_landing(
+        &mut self,
+        unit: &UnitInput<'_>,
+        section: SectionId,
+        relocation: &Relocation,
+        index: usize,
+    ) {
+        // Calls and jumps have a kind of their own (x86-64 psABI, 4.4.1), and notes for objtool call nothing.
+        let is_note = unit.delta.extract.object.section(section).name.starts_with(".discard");
+        if relocation.kind == elf::R_X86_64_PLT32 || is_note {
+            return;
+        }
+        let placed = self.merged.placed[index].get(relocation.symbol.index()).copied().flatten();
+        let Some(planned) = placed.and_then(|id| self.planned(id)) else { return };
+        let kernel = self.input.kernel;
+        let location = match &planned.resolution {
+            Resolution::Livepatch { target, .. } => Some(target.clone()),
+            Resolution::Export => {
+                let by = kernel.exported(&planned.name).map(|export| export.by);
+                let all = by.map(|by| kernel.candidates(&by, &planned.name)).unwrap_or_default();
+                all.into_iter().find(|candidate| candidate.global).map(|candidate| candidate.location)
+            }
+        };
+        if !location.is_some_and(|location| kernel.is_called_by_name_alone(&location)) {
+            return;
+        }
+        let section = unit.delta.extract.object.section(section);
+        let why = format!(
+            "{} has its address, and it has no landing pad for indirect calls (endbr64) in this kernel",
+            section.name
+        );
+        self.refusals.push(Refusal::new(Code::NoLandingPad, &planned.name, why).at(unit.source, None));
     }
 
     fn planned(&self, id: SymbolId) -> Option<&PlannedSymbol> {

@@ -59,6 +59,8 @@ pub trait KernelSymbols {
     fn needs(&self, module: &str, other: &str) -> bool;
     /// Whether what lies there is freed when the kernel has started.
     fn is_freed(&self, location: &Location) -> bool;
+    /// Whether it is a function that must not be called through a pointer.
+    fn is_called_by_name_alone(&self, location: &Location) -> bool;
     /// Every symbol of this name in `object` (`vmlinux` or a module), in kallsyms order.
     fn candidates(&self, object: &str, symbol: &str) -> Vec<Candidate>;
 }

@@ -125,6 +125,7 @@ codes! {
     Unlinkable = "0432", Refusal, "no kernel would link this", "make the name global in the same patch (and export it to modules), or use what is; the message says which definition is in the way";
     OtherMeaning = "0433", Refusal, "a name comes to mean something else", "keep what the name stands for, and give the new thing a name of its own";
     LostState = "0434", Refusal, "state that would be lost", "KMEND_RENAMED(old, new) keeps the living variable under its new name, KMEND_BEGINS_ANEW(new) says that the new one has nothing to do with it";
+    NoLandingPad = "0435", Refusal, "the address of a function that the kernel calls by its name alone", "take the address of a new function that calls it";
     NewDependency = "0440", Refusal, "a module would need another one", "look the symbol up when it is used: symbol_get(NAME), which is NULL if its module is not loaded, and symbol_put(NAME)";
     ChangedRegistration = "0450", Refusal, "a table that registers something changes", "leave the entry as it is; or, if the rest is good without it, KMEND_IGNORE_SECTION() with the section that the message names";
 

@@ -93,16 +93,51 @@ pub fn sign_file(
 /// Writes a file that others see whole or not at all, even after a loss of power. It can be read by all. What is there and is no
 /// file, such as a pipe or `/dev/null`, is not replaced by one.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        return Err(io::Error::other("what is there is no file"));
+    let written = Written::beside(path, bytes)?;
+    written.place()
+}
+
+/// A file that is written whole, and has not got its name yet. It goes when it is dropped.
+#[derive(Debug)]
+pub struct Written {
+    file: tempfile::NamedTempFile,
+    path: PathBuf,
+}
+
+impl Written {
+    /// Writes the bytes beside where they shall be, as [`write_whole`] does.
+    ///
+    /// # Errors
+    /// The folder cannot be written to, or is full, or `path` is there and is no file.
+    pub fn beside(path: &Path, bytes: &[u8]) -> io::Result<Written> {
+        if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+            return Err(io::Error::other("what is there is no file"));
+        }
+        let mut file = tempfile::NamedTempFile::new_in(folder_of(path))?;
+        file.write_all(bytes)?;
+        file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+        file.as_file().sync_all()?;
+        Ok(Written { file, path: path.to_owned() })
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder)?;
-    file.write_all(bytes)?;
-    file.as_file().set_permissions(Permissions::from_mode(0o644))?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    File::open(folder)?.sync_all()
+
+    /// Gives it its name.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    pub fn place(self) -> io::Result<()> {
+        self.file.persist(&self.path).map_err(|error| error.error)?;
+        File::open(folder_of(&self.path))?.sync_all()
+    }
+
+    /// The name that it shall have.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// A module's bytes, unpacked: these are what a signature is about.

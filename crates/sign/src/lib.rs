@@ -32,7 +32,7 @@ pub use appended::{append, unsigned};
 pub use certificate::{Certificate, CertificateFacts};
 pub use error::SignError;
 pub use facts::{Equality, Fact};
-pub use files::{Signed, sign_file, write_whole};
+pub use files::{Signed, Written, sign_file, write_whole};
 pub use finding::{SignatureFinding, Verdict, of_module};
 pub use hash::{Hash, sha256};
 pub use manifest::{

@@ -20,6 +20,7 @@ mod dwarf;
 mod enumeration;
 mod exports;
 mod judge;
+mod prototypes;
 mod queries;
 mod record;
 mod same;
@@ -29,6 +30,7 @@ pub use compare::{Changes, SignatureChange, TypeChange, TypeKind, VariableChange
 pub use enumeration::ValueChange;
 pub use exports::ExportChange;
 pub use judge::{Surroundings, Verdict};
+pub use prototypes::prototypes;
 pub use record::{FieldChange, Layout, Place, Placement};
 pub use same::Relation;
 pub use statics::{Static, statics};

@@ -21,6 +21,9 @@ enum Item {
 /// The lines of files by their numbers; `None` for one that cannot be read.
 type Texts = BTreeMap<String, Vec<(u32, String)>>;
 
+/// Whether a hunk's file and change are of a kind.
+type IsKind<'a> = &'a dyn Fn(&str, &Change) -> bool;
+
 impl Explainer<'_> {
     /// Gives the functions that use what hunks declare to these hunks, and then what is left, functions and data, to hunks that
     /// nothing was found for: of those the first kind that there is.
@@ -38,7 +41,7 @@ impl Explainer<'_> {
             let own = |file: &str| file == view.source();
             let header = |file: &str| !kmend_compile::is_source(file);
             let declares = |change: &Change| !change.is_space && change.functions.is_empty();
-            let kinds: [&dyn Fn(&str, &Change) -> bool; 3] = [
+            let kinds: [IsKind<'_>; 3] = [
                 &|file, change| declares(change) && (own(file) || header(file)),
                 &|file, _| own(file),
                 &|file, _| header(file),
@@ -52,12 +55,7 @@ impl Explainer<'_> {
     }
 
     /// Gives something to all hunks of a kind that have no effect yet; says whether there is one.
-    fn give(
-        &self,
-        hunks: &mut [Judged],
-        is_kind: &dyn Fn(&str, &Change) -> bool,
-        items: &BTreeSet<Item>,
-    ) -> bool {
+    fn give(&self, hunks: &mut [Judged], is_kind: IsKind<'_>, items: &BTreeSet<Item>) -> bool {
         let mut is_any = false;
         for (judged, hunk) in hunks.iter_mut().zip(&self.outcome.hunks) {
             let Fate::Changes(change) = &hunk.fate else { continue };

@@ -160,6 +160,17 @@ impl Headers {
         self.get("content-type").trim().to_ascii_lowercase()
     }
 
+    /// The file name of a part; empty if it has none.
+    fn name(&self) -> String {
+        let of = |field: &str, key: &str| {
+            let value = self.get(field);
+            let at = value.to_ascii_lowercase().find(key)? + key.len();
+            let name = value.get(at..)?.trim_start_matches('"').split(['"', ';']).next()?;
+            Some(decoded_words(name.trim()))
+        };
+        of("content-disposition", "filename=").or_else(|| of("content-type", "name=")).unwrap_or_default()
+    }
+
     /// What separates the parts.
     fn boundary(&self) -> Option<&str> {
         let value = self.get("content-type");
@@ -197,7 +208,11 @@ fn part(lines: &[&[u8]], text: &mut Vec<u8>, depth: usize) -> Result<(), String>
                 .filter(|byte| !byte.is_ascii_whitespace())
                 .collect();
             let plain = BASE64.decode(packed).map_err(|error| format!("its base64 is damaged: {error}"))?;
-            text.extend_from_slice(&plain);
+            match contents(&plain, &headers.name()) {
+                Contents::Text => text.extend_from_slice(&plain),
+                Contents::Other => return Ok(()),
+                Contents::Packed(why) => return Err(why),
+            }
         }
         "quoted-printable" => {
             for line in body {
@@ -211,6 +226,40 @@ fn part(lines: &[&[u8]], text: &mut Vec<u8>, depth: usize) -> Result<(), String>
         text.push(b'\n');
     }
     Ok(())
+}
+
+/// Beginnings of files that are packed, or that hold others: gzip, xz, zstd, bzip2, zip, 7z, rar; and text of two bytes a character.
+const PACKED: [&[u8]; 9] = [
+    &[0x1f, 0x8b],
+    &[0xfd, b'7', b'z', b'X', b'Z', 0],
+    &[0x28, 0xb5, 0x2f, 0xfd],
+    b"BZh",
+    b"PK\x03\x04",
+    &[b'7', b'z', 0xbc, 0xaf, 0x27, 0x1c],
+    b"Rar!",
+    &[0xff, 0xfe],
+    &[0xfe, 0xff],
+];
+
+/// What a part holds.
+enum Contents {
+    Text,
+    /// No diff by its nature, as a picture or a signature.
+    Other,
+    /// Perhaps a diff, and in a form that is not read here; with what is to be said of that.
+    Packed(String),
+}
+
+fn contents(plain: &[u8], name: &str) -> Contents {
+    let is_binary = plain.contains(&0);
+    let of_patch = [".patch", ".diff", ".mbox", ".eml"].iter().any(|end| name.contains(end));
+    let is_packed = PACKED.iter().any(|start| plain.starts_with(start));
+    if is_packed || (is_binary && of_patch) {
+        let name = if name.is_empty() { "without a name" } else { name };
+        let way = "give the patch in it as a file of its own";
+        return Contents::Packed(format!("its part {name} is packed or binary: {way}"));
+    }
+    if is_binary { Contents::Other } else { Contents::Text }
 }
 
 /// Writes each part of a body.
@@ -350,6 +399,25 @@ mod tests {
         assert_eq!(subjects, ["one", "two"]);
         let cut = parts.replace("----x", "-x");
         assert!(super::decoded(cut.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn a_part_that_is_packed_is_an_error_and_a_picture_is_not() {
+        let mail = |name: &str, bytes: &[u8]| {
+            let body = base64::engine::general_purpose::STANDARD.encode(bytes);
+            format!(
+                "Subject: one\nContent-Type: multipart/mixed; boundary=x\n\n--x\n\n{DIFF}\n--x\nContent-Type: application/x; name=\"{name}\"\n\
+                 Content-Transfer-Encoding: base64\n\n{body}\n--x--\n"
+            )
+        };
+        for (name, bytes) in
+            [("2.patch.gz", &[0x1f, 0x8b, 8, 0][..]), ("a.zip", b"PK\x03\x04\x00"), ("x.patch", b"a\0b")]
+        {
+            let why = decoded(mail(name, bytes).as_bytes()).unwrap_err();
+            assert!(why.contains(name), "{why}");
+        }
+        let picture = text(&mail("x.png", b"\x89PNG\0\0"));
+        assert!(picture.contains(DIFF) && !picture.contains("PNG"), "{picture}");
     }
 
     #[test]

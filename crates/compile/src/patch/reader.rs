@@ -79,9 +79,6 @@ impl<'a> Reader<'a> {
         let patch_line = self.at as u32 + 1;
         let (old, new) = self.file_header()?;
         let hunks = self.hunks()?;
-        if hunks.is_empty() {
-            return Err(self.refuse("a file's header is followed by no hunk"));
-        }
         // GNU diff -N writes a missing file's name with the epoch as its time and no line.
         Ok(FileDiff { old, new, patch_line, is_rename: false, is_copy: false, is_binary: false, hunks })
     }
@@ -110,7 +107,9 @@ impl<'a> Reader<'a> {
             hunks: Vec::new(),
         };
         (diff.old, diff.new) = self.git_names(first)?;
-        let (mut is_new, mut is_deleted) = (false, false);
+        let (mut is_new, mut is_deleted, mut is_mode) = (false, false, false);
+        // Whether what git says of the contents needs hunks.
+        let mut has_contents = false;
         self.at += 1;
         while let Some(line) = self.line(0) {
             if self.is_file_header() {
@@ -140,6 +139,11 @@ impl<'a> Reader<'a> {
                 line if line.starts_with(b"GIT binary patch") || line.starts_with(b"Binary files ") => {
                     diff.is_binary = true;
                 }
+                line if line.starts_with(b"new mode ") => is_mode = true,
+                line if line.starts_with(b"index ") => has_contents = !is_of_nothing(line),
+                line if line.starts_with(b"similarity index ") => {
+                    has_contents |= line != b"similarity index 100%";
+                }
                 line if is_extended_header(line) => {}
                 _ => break,
             }
@@ -153,6 +157,10 @@ impl<'a> Reader<'a> {
         }
         if diff.old.is_none() && diff.new.is_none() {
             return Err(self.refuse("the diff names no file"));
+        }
+        let says_something = is_new || is_deleted || is_mode || diff.is_rename || diff.is_copy;
+        if diff.hunks.is_empty() && !diff.is_binary && (has_contents || !says_something) {
+            return Err(self.refuse("a file's diff ends before its hunks"));
         }
         Ok(diff)
     }
@@ -205,9 +213,19 @@ impl<'a> Reader<'a> {
 
     fn hunks(&mut self) -> Result<Vec<Hunk>, Refusal> {
         let mut hunks = Vec::new();
-        while self.line(0).is_some_and(|line| line.starts_with(b"@@ -")) {
-            hunks.push(self.hunk(hunks.len() + 1)?);
-            self.nothing_left_over()?;
+        loop {
+            let line = self.line(0).unwrap_or_default();
+            if line.starts_with(b"@@ -") {
+                hunks.push(self.hunk(hunks.len() + 1)?);
+                self.nothing_left_over()?;
+            } else if line.trim_ascii_start().starts_with(b"@@") {
+                return Err(self.refuse(format!("`{}` is no hunk header", String::from_utf8_lossy(line))));
+            } else {
+                break;
+            }
+        }
+        if hunks.is_empty() {
+            return Err(self.refuse("a file's header is followed by no hunk"));
         }
         Ok(hunks)
     }
@@ -285,14 +303,38 @@ fn other_diff(line: &[u8], next: Option<&[u8]>) -> Option<&'static str> {
     if starts("diff --cc ") || starts("diff --combined ") || starts("@@@ -") {
         return Some("it holds the combined diff of a merge: give the diff to one parent");
     }
+    if is_only_in(line) {
+        return Some("a file is on one side only, and its text is not here: write the patch with `diff -N`");
+    }
+    if starts("Binary files ") && line.ends_with(b" differ") {
+        return Some("a binary file differs, which a patch cannot show");
+    }
     let is_context = line == b"***************" && next.is_some_and(|next| next.starts_with(b"*** "));
     is_context.then_some("it holds a context diff: write it with `diff -u`")
 }
 
+/// Whether it is `Only in FOLDER: NAME`, as diff(1) writes it. A folder has a slash, and words of a text rarely have.
+fn is_only_in(line: &[u8]) -> bool {
+    let rest = line.strip_prefix(b"Only in ").and_then(|rest| std::str::from_utf8(rest).ok());
+    rest.and_then(|rest| rest.split_once(": "))
+        .is_some_and(|(folder, name)| !folder.contains(' ') && folder.contains('/') && !name.contains(' '))
+}
+
 fn is_extended_header(line: &[u8]) -> bool {
-    [&b"index "[..], b"old mode ", b"new mode ", b"similarity index ", b"dissimilarity index "]
-        .iter()
-        .any(|start| line.starts_with(start))
+    [&b"old mode "[..], b"dissimilarity index "].iter().any(|start| line.starts_with(start))
+}
+
+/// Whether `index OLD..NEW` is of a file that has no contents on either side, or the same: ids are shortened, and the one of an
+/// empty file is always this (git hash-object).
+fn is_of_nothing(line: &[u8]) -> bool {
+    const EMPTY: &[u8] = b"e69de29bb2d1d6434b8b29ae775ad8c2e48c5391";
+    let ids = line.get(b"index ".len()..).unwrap_or_default();
+    let ids = ids.split(|&byte| byte == b' ').next().unwrap_or_default();
+    let Some(at) = memchr::memmem::find(ids, b"..") else { return false };
+    let (old, new) = (&ids[..at], &ids[at + 2..]);
+    let is_nothing =
+        |id: &[u8]| id.len() >= 4 && (EMPTY.starts_with(id) || id.iter().all(|&byte| byte == b'0'));
+    old == new || (is_nothing(old) && is_nothing(new))
 }
 
 /// Start and count of both sides of `@@ -START[,COUNT] +START[,COUNT] @@`.

@@ -46,7 +46,7 @@ fn new_deleted_renamed_and_binary_files_are_told_apart() {
         "diff --git a/x/n.c b/x/n.c\nnew file mode 100644\n--- /dev/null\n+++ b/x/n.c\n@@ -0,0 +1 @@\n+a\n",
     );
     assert_eq!(names(&new.unwrap()[0]), (None, Some("x/n.c")));
-    let empty = read("diff --git a/x/n.c b/x/n.c\nnew file mode 100644\nindex 0..1\n");
+    let empty = read("diff --git a/x/n.c b/x/n.c\nnew file mode 100644\nindex 0000000..e69de29\n");
     assert_eq!(names(&empty.unwrap()[0]), (None, Some("x/n.c")));
     let deleted = read("--- a/x/n.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-a\n");
     assert_eq!(names(&deleted.unwrap()[0]), (Some("x/n.c"), None));
@@ -55,6 +55,38 @@ fn new_deleted_renamed_and_binary_files_are_told_apart() {
     assert!(renamed.unwrap()[0].is_rename);
     let binary = read("diff --git a/x/n.bin b/x/n.bin\nindex 1..2\nGIT binary patch\nliteral 3\nabc\n\n");
     assert!(binary.unwrap()[0].is_binary);
+}
+
+#[test]
+fn a_diff_that_ends_before_its_hunks_is_no_diff() {
+    let header = "diff --git a/x/n.c b/x/n.c\n";
+    let names = "--- a/x/n.c\n+++ b/x/n.c\n";
+    for rest in [
+        String::new(),
+        "index 1111111..2222222 100644\n".to_owned(),
+        "new file mode 100644\nindex 0000000..2222222\n".to_owned(),
+        "deleted file mode 100644\nindex 2222222..0000000\n".to_owned(),
+        "old mode 100644\nnew mode 100755\nindex 1111111..2222222\n".to_owned(),
+        "similarity index 90%\nrename from x/n.c\nrename to x/m.c\n".to_owned(),
+        format!("index 1111111..2222222 100644\n{names}"),
+        format!("index 1111111..2222222 100644\n{names}@@-1 +1 @@\n-a\n+b\n"),
+        format!("{names} @@ -1 +1 @@\n-a\n+b\n"),
+        format!("{names}@@ -1 +1 @@\n-a\n+b\n@@ x @@\n"),
+    ] {
+        assert!(read(&format!("{header}{rest}")).is_err(), "{rest}");
+    }
+    let mode = read(&format!("{header}old mode 100644\nnew mode 100755\n")).unwrap();
+    assert!(mode[0].hunks.is_empty());
+}
+
+#[test]
+fn what_diff_says_and_does_not_show_is_refused() {
+    let diff = "--- a/x/n.c\n+++ b/x/n.c\n@@ -1 +1 @@\n-a\n+b\n";
+    for line in ["Only in b/fs/proc: new.c", "Binary files a/x/logo.ppm and b/x/logo.ppm differ"] {
+        assert!(read(&format!("{line}\n{diff}")).is_err(), "{line}");
+        assert!(read(&format!("{diff}{line}\n")).is_err(), "{line}");
+    }
+    assert!(read(&format!("Only in this case: do nothing\n{diff}")).is_ok());
 }
 
 #[test]

@@ -97,8 +97,8 @@ impl Sides {
 
     /// How many lines of the original come before a patched line.
     fn original_before(&self, patched: usize) -> usize {
-        let before = self.patched.lines.get(..patched).unwrap_or_default().iter().rev();
-        before.filter_map(|line| line.origin).next().unwrap_or(0) as usize
+        let mut before = self.patched.lines.get(..patched).unwrap_or_default().iter().rev();
+        before.find_map(|line| line.origin).unwrap_or(0) as usize
     }
 
     /// The first patched line that is behind a line of the original.

@@ -14,6 +14,9 @@ use std::fmt::Write;
 const LOADED_AS: u64 =
     !(elf::SHF_MERGE | elf::SHF_STRINGS | elf::SHF_GROUP | elf::SHF_LINK_ORDER | elf::SHF_INFO_LINK);
 
+/// The address is what a function at it returns (System V psABI, GNU extension).
+const STT_GNU_IFUNC: u8 = 10;
+
 /// Sections of code whose names say how warm it is, or that modpost shall look away (include/linux/init.h, `__ref`).
 const ORDINARY_CODE: [&str; 2] = [".text*", ".ref.text*"];
 
@@ -38,6 +41,7 @@ pub(super) fn changes(findings: &Findings<'_>) -> Vec<Refusal> {
     refusals.extend(of_contents(original, patched));
     refusals.extend(of_tables(original, patched));
     refusals.extend(of_unplaced(original.object, patched.object));
+    refusals.extend(of_unknown_kinds(patched.object));
     refusals.extend(of_groups(original.object, patched.object));
     refusals
 }
@@ -163,6 +167,23 @@ fn of_tables(original: &Unit<'_>, patched: &Unit<'_>) -> Vec<Refusal> {
     };
     let refuse = |name| Refusal::new(Code::Unexplained, name, "its type or flags change");
     after.iter().filter_map(differ).map(refuse).collect()
+}
+
+/// Symbols of a kind that no object of a kernel has, such as STT_GNU_IFUNC and STT_TLS: a loader of modules does not know what these
+/// mean (arch/x86/kernel/module.c takes every symbol for an address).
+fn of_unknown_kinds(patched: &Object) -> Vec<Refusal> {
+    let unknown = |symbol: &Symbol| match symbol.kind {
+        SymbolKind::Other(kind) if symbol.place != Place::Undefined || kind == STT_GNU_IFUNC => Some(kind),
+        _ => None,
+    };
+    let refuse = |symbol: &Symbol| {
+        let kind = unknown(symbol)?;
+        let name = if kind == STT_GNU_IFUNC { " (STT_GNU_IFUNC)" } else { "" };
+        let why =
+            format!("it is a symbol of type {kind}{name}, which the kernel's module loader does not know");
+        Some(Refusal::new(Code::Unexplained, &symbol.name, why))
+    };
+    patched.symbols.iter().filter_map(refuse).collect()
 }
 
 /// Absolute and common symbols, which stand in no section.

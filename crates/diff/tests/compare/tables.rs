@@ -1,6 +1,7 @@
 //! Tables that register something.
 
 use super::*;
+use crate::state::both;
 
 const TABLE: &str = "int ext(int); int f(int x) { return ext(x + 1); } int g(int x) { return ext(x + 9); }
     __attribute__((section(\"strange_table\"), used)) static void *entry = f;";
@@ -82,6 +83,20 @@ fn a_set_of_types_that_changes_is_refused_with_what_changes() {
     let ignored =
         set(&[("a", 10, 0)]).replace("x + 1", "x + 200") + &note(".kmend.ignore.sections", ".BTF_ids");
     assert_eq!(functions(&diff(&before, &ignored).unwrap()), ["f"]);
+}
+
+#[test]
+fn the_declaration_of_a_function_in_a_set_is_the_kernel_s() {
+    let unit = |parameters: &str, more: &str| {
+        format!("{} int a({parameters}) {{ return ext(x){more}; }}", set(&[("a", 10, 0)]))
+    };
+    assert_eq!(functions(&both(&unit("int x", ""), &unit("int x", " + 1")).unwrap()), ["a"]);
+    for parameters in ["int x__sz", "long x", "int x, int y__ign"] {
+        let patched = unit(parameters, "")
+            .replace("ext(x)", if parameters.contains("x__sz") { "ext(x__sz)" } else { "ext(x)" });
+        let refusals = both(&unit("int x", ""), &patched).unwrap_err();
+        assert_eq!((refusals[0].code, refusals[0].subject.as_str()), (Code::ChangedRegistration, "a"));
+    }
 }
 
 #[test]

@@ -280,6 +280,30 @@ fn a_static_key_of_a_module_is_refused() {
 }
 
 #[test]
+fn the_address_of_a_function_without_a_landing_pad_is_refused() {
+    let kernel = Kernel::default().symbol(VMLINUX, "sealed", &[true]).symbol(VMLINUX, "open", &[true]);
+    let kernel = kernel.export("sealed_export", VMLINUX, false).symbol(VMLINUX, "sealed_export", &[true]);
+    let kernel = kernel.seal("sealed").seal("sealed_export");
+    for (name, kind, section, is_refused) in [
+        ("sealed", elf::R_X86_64_PLT32, ".text.f", false),
+        ("sealed", elf::R_X86_64_PC32, ".text.f", true),
+        ("sealed", elf::R_X86_64_64, ".rodata.ops", true),
+        ("sealed", elf::R_X86_64_64, ".discard.addressable", false),
+        ("sealed_export", elf::R_X86_64_64, ".rodata.ops", true),
+        ("open", elf::R_X86_64_64, ".rodata.ops", false),
+    ] {
+        let mut unit = Unit::new();
+        let function = unit.external(name);
+        let section = unit.section(section, 0, &[0; 16]);
+        unit.relocate_as(kind, section, 0, function, 0);
+        let matched = Matched::default();
+        let result = link(&input(&[unit.input("a.c", VMLINUX, &matched)], &kernel));
+        let codes = result.err().map(|refusals| refusals[0].code);
+        assert_eq!(codes, is_refused.then_some(Code::NoLandingPad), "{name} {kind}");
+    }
+}
+
+#[test]
 fn equal_input_gives_equal_bytes() {
     let kernel = Kernel::default().symbol(VMLINUX, "a", &[true]).symbol(VMLINUX, "b", &[true]);
     let mut unit = Unit::new();

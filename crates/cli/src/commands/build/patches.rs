@@ -137,7 +137,7 @@ impl Patches {
     fn given(&self, name: &str, bytes: Vec<u8>) -> Result<Given, Failure> {
         let bytes = match Packing::detect(&bytes) {
             Some(packing) => {
-                packing.unpack(&bytes).map_err(|why| Failure::new(Code::PatchFormat, name, why))?
+                packing.unpack_whole(&bytes).map_err(|why| Failure::new(Code::PatchFormat, name, why))?
             }
             None => bytes,
         };
@@ -177,7 +177,8 @@ fn name_of(path: &Path) -> String {
 fn is_patch_name(path: &Path) -> bool {
     let name = name_of(path);
     let ending = name.rsplit_once('.').filter(|(stem, _)| !stem.is_empty()).map(|(_, ending)| ending);
-    ending.is_some_and(|ending| PATCH_ENDINGS.contains(&ending)) && !path.is_dir()
+    ending.is_some_and(|ending| PATCH_ENDINGS.contains(&ending.to_ascii_lowercase().as_str()))
+        && !path.is_dir()
 }
 
 /// The text of a file that is no patch but a list of some: that is what its lines are if they name files beside it, or what its
