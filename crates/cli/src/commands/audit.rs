@@ -1,6 +1,6 @@
 //! `kmend audit`
 
-mod running;
+pub(super) mod running;
 
 use super::build;
 use crate::failure::{End, Failure};

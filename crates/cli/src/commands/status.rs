@@ -1,5 +1,6 @@
 //! `kmend status`
 
+use super::audit::running;
 use super::list;
 use crate::failure::{End, Failure};
 use crate::output::Output;
@@ -29,7 +30,10 @@ use std::time::Duration;
 /// --effective shows what is in force: the kernel's own version, which no livepatch changes, and the fixes on top of it. A
 /// livepatch that is in transition, or of which another one overrides a function, does not count.
 ///
-/// Needs no root, but sees more with it. Exit codes: 0 shown, 3 no livepatch of this name is loaded, 1 failed.
+/// --memory also compares what each installed livepatch has in memory with its file, as `kmend audit --running` does, and needs root.
+///
+/// Needs no root otherwise, but sees more with it. Exit codes: 0 shown, 2 --memory found something wrong, 3 no livepatch of this
+/// name is loaded, 1 failed.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct ShowStatus {
@@ -39,10 +43,13 @@ pub(crate) struct ShowStatus {
     /// Show the kernel's version with the fixes that are in force
     #[arg(long, conflicts_with = "name")]
     effective: bool,
+    /// Compare the livepatches' memory with their files
+    #[arg(long, conflicts_with = "effective")]
+    memory: bool,
     /// Print metrics in Prometheus's text format; or write them to this file, all at once, for node_exporter's textfile
     /// collector, which reads those that end in `.prom`; `-` is standard output
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
-    #[arg(conflicts_with_all = ["name", "effective"])]
+    #[arg(conflicts_with_all = ["name", "effective", "memory"])]
     prometheus: Option<PathBuf>,
 }
 
@@ -60,6 +67,8 @@ struct Standing {
     status: Status,
     #[serde(flatten)]
     overview: Overview,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<running::Document>,
 }
 
 impl ShowStatus {
@@ -87,10 +96,18 @@ impl ShowStatus {
                 return Err(LiveError::NotLoaded(name.clone()).into());
             }
         }
-        output.document(&Standing { status, overview }, |all| {
-            text(&all.status) + &list::installed(&all.overview)
+        let wanted = |name: &str| self.name.as_ref().is_none_or(|wanted| wanted == name);
+        let memory = self.memory.then(|| running::of_installed(&system, wanted)).transpose()?;
+        let standing = Standing { status, overview, memory };
+        output.document(&standing, |all| {
+            let memory = all.memory.as_ref().map(|memory| format!("\n{}", running::text(memory)));
+            text(&all.status) + &list::installed(&all.overview) + &memory.unwrap_or_default()
         })?;
-        Ok(End::Done)
+        let Some(memory) = &standing.memory else { return Ok(End::Done) };
+        if !output.is_json() {
+            memory.show_reasons();
+        }
+        Ok(memory.end())
     }
 }
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 /// What was found in memory.
 #[derive(Serialize)]
-struct Document {
+pub(in crate::commands) struct Document {
     right: bool,
     livepatches: Vec<Livepatch>,
     /// Livepatches that are loaded, and of which no file is installed.
@@ -30,13 +30,47 @@ struct Livepatch {
     refusals: Vec<RefusalReport>,
 }
 
-/// Compares one livepatch, or all that are installed and loaded.
+/// Compares one livepatch, or all that are installed and loaded, and shows what was found.
 pub(super) fn run(module: Option<&Path>, output: &mut Output) -> Result<End, Failure> {
     let system = System::running();
-    let (files, not_compared) = match module {
-        Some(path) => (vec![(kmend_inspect::inspect(path)?.name, path.to_owned())], Vec::new()),
-        None => loaded(&system)?,
+    let document = match module {
+        Some(path) => {
+            let name = kmend_inspect::inspect(path)?.name;
+            compare(&system, vec![(name, path.to_owned())], Vec::new())?
+        }
+        None => of_installed(&system, |_| true)?,
     };
+    output.document(&document, text)?;
+    if !output.is_json() {
+        document.show_reasons();
+    }
+    Ok(document.end())
+}
+
+/// Compares the livepatches that are installed and loaded, of those that are wanted.
+pub(in crate::commands) fn of_installed(
+    system: &System,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Document, Failure> {
+    let (mut files, mut without) = loaded(system)?;
+    files.retain(|(name, _)| wanted(name));
+    without.retain(|name| wanted(name));
+    compare(system, files, without)
+}
+
+impl Document {
+    pub(in crate::commands) fn show_reasons(&self) {
+        for one in &self.livepatches {
+            output::reasons(&one.refusals);
+        }
+    }
+
+    pub(in crate::commands) fn end(&self) -> End {
+        End::of(self.livepatches.iter().flat_map(|one| &one.refusals).map(RefusalReport::code))
+    }
+}
+
+fn compare(system: &System, files: Named, not_compared: Vec<String>) -> Result<Document, Failure> {
     let mut livepatches = Vec::new();
     for (name, path) in files {
         let bytes = read_module(&path)?;
@@ -49,15 +83,7 @@ pub(super) fn run(module: Option<&Path>, output: &mut Output) -> Result<End, Fai
         livepatches.push(Livepatch { name, running, refusals });
     }
     let right = livepatches.iter().all(|one| one.refusals.is_empty());
-    let document = Document { right, livepatches, not_compared };
-    output.document(&document, text)?;
-    let all = || document.livepatches.iter().flat_map(|one| &one.refusals);
-    if !output.is_json() {
-        for one in &document.livepatches {
-            output::reasons(&one.refusals);
-        }
-    }
-    Ok(End::of(all().map(RefusalReport::code)))
+    Ok(Document { right, livepatches, not_compared })
 }
 
 /// Modules' files by the modules' names.
@@ -89,7 +115,7 @@ fn failure(error: &MachineError) -> Failure {
     Failure::new(code, "the running kernel".to_owned(), error.to_string())
 }
 
-fn text(document: &Document) -> String {
+pub(in crate::commands) fn text(document: &Document) -> String {
     let mut text = String::new();
     for one in &document.livepatches {
         let running = &one.running;
