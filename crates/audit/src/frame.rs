@@ -165,14 +165,16 @@ pub(crate) fn read_of_modules(lead: &mut Lead<'_>) {
         let Some(spot) = module.elf.place(own).filter(|spot| !lead.things.contains_key(spot)) else {
             continue;
         };
-        let refers =
-            module.extent(own).is_some_and(|(section, range)| !module.references(section, &range).is_empty());
+        let refers = |side: &Side, symbol: usize| {
+            side.extent(symbol).is_some_and(|(section, range)| !side.references(section, &range).is_empty())
+        };
         let new = units.iter().enumerate().filter(|(_, unit)| !unit.is_table).find_map(|(number, unit)| {
             let symbol = unit.live.elf.only(name).filter(|_| unit.pairs.original(name).is_none())?;
             let theirs = &unit.live.elf.sections[unit.live.section_of(symbol)?].name;
-            (*theirs == module.elf.sections[spot.0].name).then_some((number, symbol))
+            let is_it = *theirs == module.elf.sections[spot.0].name && refers(&unit.live, symbol);
+            is_it.then_some((number, symbol))
         });
-        if let Some((number, symbol)) = new.filter(|_| refers) {
+        if let Some((number, symbol)) = new {
             // What does not fit stays unexplained.
             let _ = lead.expect(number, symbol, spot);
         }
