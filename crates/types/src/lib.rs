@@ -30,7 +30,7 @@ pub use compare::{Changes, SignatureChange, TypeChange, TypeKind, VariableChange
 pub use enumeration::ValueChange;
 pub use exports::ExportChange;
 pub use judge::{Surroundings, Verdict};
-pub use prototypes::prototypes;
+pub use prototypes::{prototypes, without_result};
 pub use record::{FieldChange, Layout, Place, Placement};
 pub use same::Relation;
 pub use statics::{Static, statics};

@@ -32,3 +32,19 @@ pub fn prototypes(object: &Object, names: &BTreeSet<String>) -> Result<BTreeMap<
     }
     Ok(found)
 }
+
+/// The names of functions that return nothing (`void`): of all definitions of the name that an object has.
+///
+/// # Errors
+/// Debug information that cannot be read.
+pub fn without_result(object: &Object) -> Result<BTreeSet<String>, TypesError> {
+    let contents = Contents::of(object)?;
+    let entries = Entries::read(&contents)?;
+    let (mut with, mut without) = (BTreeSet::new(), BTreeSet::new());
+    for (index, entry) in entries.list.iter().enumerate() {
+        let Some(name) = entry.name.filter(|_| entry.tag == dw::DW_TAG_subprogram) else { continue };
+        let known = if entries.target(index).is_some() { &mut with } else { &mut without };
+        known.insert(name.to_owned());
+    }
+    Ok(&without - &with)
+}

@@ -16,6 +16,7 @@ use iced_x86::{
     Code as Opcode, FlowControl, Instruction, InstructionInfo, InstructionInfoFactory, Mnemonic, OpAccess,
     OpKind, Register,
 };
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
@@ -117,6 +118,8 @@ pub(super) struct Flow<'a> {
     contents: BTreeMap<Thing, Holds>,
     /// What escapes, and how that was first seen.
     pub(super) escaped: BTreeMap<Thing, String>,
+    /// The functions that return nothing, by their names in the source.
+    without_result: OnceCell<BTreeSet<String>>,
     grown: bool,
 }
 
@@ -139,6 +142,7 @@ impl<'a> Flow<'a> {
             stacks: BTreeMap::new(),
             contents,
             escaped: BTreeMap::new(),
+            without_result: OnceCell::new(),
             grown: false,
         }
     }
@@ -202,6 +206,15 @@ impl<'a> Flow<'a> {
         self.settle(walk);
     }
 
+    /// Whether a caller looks at what a function leaves where results are: not so if its source says that it returns nothing.
+    fn returns(&self, function: AtomId) -> bool {
+        let patched = self.scope.patched;
+        let without = self
+            .without_result
+            .get_or_init(|| kmend_types::without_result(patched.object).unwrap_or_default());
+        !without.contains(&patched.source_name(function))
+    }
+
     /// Adds what was found out about a function.
     fn settle(&mut self, walk: Walk) {
         let Walk { function, stack, stack_is_seen, returned } = walk;
@@ -211,7 +224,7 @@ impl<'a> Flow<'a> {
             self.escape(&seen, function, &Way::Stored);
         }
         self.grown |= add(self.stacks.entry(function).or_default(), &stack);
-        if self.scope.is_called_from_outside(function) {
+        if self.scope.is_called_from_outside(function) && !returned.is_empty() && self.returns(function) {
             self.escape(&returned, function, &Way::Returned);
         }
         self.grown |= add(self.returned.entry(function).or_default(), &returned);

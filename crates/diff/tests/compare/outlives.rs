@@ -134,3 +134,19 @@ fn what_another_unit_may_bring_is_told() {
     let [escape] = delta.outlives.as_slice() else { panic!("{:?}", delta.outlives) };
     assert!(escape.elsewhere && escape.name == "late", "{escape:?}");
 }
+
+#[test]
+fn what_a_function_without_a_result_leaves_behind_is_returned_to_nobody() {
+    let of = |result: &str, end: &str| {
+        let unit = |number: u32| {
+            format!(
+                "{result} f(int x) {{ const char *text = x ? \"why\" : \"how\";\n\
+                 asm volatile(\"nopl {number}(%%rax)\" : \"+a\"(text)); {end} }}"
+            )
+        };
+        let delta = crate::state::both(&unit(1), &unit(2)).unwrap();
+        delta.outlives.iter().map(|escape| escape.how.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("void", ""), [""; 0]);
+    assert_eq!(of("const char *", "return text;")[0], "f() returns its address");
+}
