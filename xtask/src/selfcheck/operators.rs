@@ -63,6 +63,8 @@ pub(super) struct Change {
 pub(super) struct Claims {
     /// Bytes that are new: if they are in the patched object, they are in the module.
     pub(super) ships: Option<Vec<u8>>,
+    /// A function that must be there for the edit to mean anything: one that is inlined everywhere has no memory.
+    pub(super) exists: Option<String>,
     /// Names that stand for what lives in the kernel: the module defines none of them.
     pub(super) lives: Vec<String>,
     /// Functions that are not redirected: what runs of them is gone.

@@ -180,7 +180,11 @@ impl Subject {
             objects.before.iter().zip(&objects.after).map(|(one, two)| one.compare(two)).collect();
         let is_shipped =
             claims.ships.as_ref().is_none_or(|bytes| objects.after.iter().any(|one| one.holds(bytes)));
-        let reaches = opinions.iter().any(|opinion| opinion.differs) && is_shipped;
+        let is_there = claims
+            .exists
+            .as_ref()
+            .is_none_or(|name| opinions.iter().any(|opinion| opinion.functions.contains_key(name)));
+        let reaches = opinions.iter().any(|opinion| opinion.differs) && is_shipped && is_there;
         if operator.expected != Expected::Nothing && !reaches {
             return Ok(None);
         }

@@ -81,7 +81,9 @@ pub(super) fn init_dropped(place: &Place<'_>, random: &mut Random) -> Option<Cha
 
 pub(super) fn init_added(place: &Place<'_>, random: &mut Random) -> Option<Change> {
     let function = one_of(&place.source.functions, random, Function::is_plain)?;
-    marked(place, function, "__init")
+    let mut change = marked(place, function, "__init")?;
+    change.claims.exists = Some(function.name.clone());
+    Some(change)
 }
 
 pub(super) fn noinstr(place: &Place<'_>, random: &mut Random) -> Option<Change> {
