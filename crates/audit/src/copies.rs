@@ -38,8 +38,9 @@ pub(crate) struct Apart {
 }
 
 impl Lead<'_> {
-    /// Whether a section of the module is memory of the kind that the patched object's is.
-    pub(crate) fn check_memory(&mut self, thing: Thing, spot: Spot, name: &str, is_named: bool) {
+    /// Whether a section of the module is memory of the kind that the patched object's is. `size` is that of what has a name: a type's
+    /// size is a multiple of its alignment (C11, 6.2.8), so that more is by chance.
+    pub(crate) fn check_memory(&mut self, thing: Thing, spot: Spot, name: &str, size: Option<u64>) {
         let (theirs, ours) =
             (&self.units[thing.0].live.elf.sections[thing.1], &self.module.elf.sections[spot.0]);
         let kind = |section: &crate::elf::Section| {
@@ -54,9 +55,11 @@ impl Lead<'_> {
             let (expected, found) = (kind(theirs), format!("{} in {}", kind(ours), ours.name));
             self.fault(Fault::Memory, name, 0, &expected, &found);
         }
-        let needed = symbol_needs(theirs, thing.2);
-        if is_named && needed > ours.align {
-            let (expected, found) = (format!("alignment {needed}"), ours.align.to_string());
+        let has = alignment(ours, spot.1);
+        let of_size = size.filter(|&size| size > 0).map_or(1, |size| 1 << size.trailing_zeros());
+        let needed = alignment(theirs, thing.2).min(of_size).min(8);
+        if needed > has {
+            let (expected, found) = (format!("alignment {needed}"), has.to_string());
             self.fault(Fault::Memory, name, 0, &expected, &found);
         }
         if crate::living::is_start(&ours.name) && !crate::living::is_start(&theirs.name) {
@@ -75,7 +78,8 @@ impl Lead<'_> {
         let unit = &self.units[thing.0];
         let name =
             symbol.map_or(unit.live.elf.sections[thing.1].name.as_str(), |symbol| unit.live.name(symbol));
-        self.check_memory(thing, spot, name, symbol.is_some());
+        let size = symbol.map(|_| range.end - range.start);
+        self.check_memory(thing, spot, name, size);
         let theirs = match symbol {
             Some(symbol) => unit.live.code(symbol),
             None => Code::read(&unit.live.elf, thing.1, range.clone()).map(Rc::new),
@@ -236,7 +240,8 @@ impl Lead<'_> {
     ) {
         let side = &self.units[thing.0].live;
         let name = symbol.map_or(side.elf.sections[thing.1].name.as_str(), |symbol| side.name(symbol));
-        self.check_memory(thing, spot, name, symbol.is_some());
+        let size = symbol.map(|_| range.end - range.start);
+        self.check_memory(thing, spot, name, size);
         let whole = self.module.elf.sections[spot.0].size;
         let mut length = range.end - range.start;
         if symbol.is_none() {
@@ -314,8 +319,8 @@ impl Lead<'_> {
     }
 }
 
-/// What the place of a datum in its section says of the alignment that it needs.
-fn symbol_needs(section: &crate::elf::Section, offset: u64) -> u64 {
-    let by_place = if offset == 0 { section.align } else { 1 << offset.trailing_zeros().min(12) };
-    by_place.min(section.align).min(8)
+/// The alignment of a place in a section.
+fn alignment(section: &crate::elf::Section, offset: u64) -> u64 {
+    let of_place = if offset == 0 { u64::MAX } else { 1 << offset.trailing_zeros() };
+    of_place.min(section.align.max(1))
 }

@@ -69,7 +69,7 @@ impl Lead<'_> {
         let length = one.len().max(other.len());
         one.resize(length, 0);
         other.resize(length, 0);
-        self.check_memory((unit, its.section, its.range.start), (own.section, own.range.start), name, false);
+        self.check_memory((unit, its.section, its.range.start), (own.section, own.range.start), name, None);
         if one != other {
             let text = format!("an entry of {} as compiled", its.table);
             self.fault(Fault::Table, name, at, &text, "another one");

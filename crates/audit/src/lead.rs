@@ -25,8 +25,9 @@ pub(crate) type Spot = (usize, u64);
 /// What the consistency engine exports to patches (engine/core.c).
 const ENGINE: [&str; 2] = ["kmend_register", "kmend_unregister"];
 
-/// Sections of things that belong to the code that uses them, so that each copy of the code has its own.
-const PER_USE: [&str; 3] = ["__dyndbg", "__verbose", ".data..Lubsan"];
+/// Sections of things that belong to the code that uses them, so that each copy of the code may have its own: a flag of a message
+/// that is printed once is missed by nobody (include/linux/once_lite.h; `.data..once` since Linux 6.13 and in stable ones).
+const PER_USE: [&str; 5] = ["__dyndbg", "__verbose", ".data..Lubsan", ".data.once", ".data..once"];
 
 /// What is compared.
 pub(crate) struct Lead<'a> {

@@ -46,8 +46,11 @@ pub(crate) fn check(lead: &mut Lead<'_>, map: &Map<'_>) {
     let mut findings = Vec::new();
     let (begins, entered) = (map.begins(), map.entered());
     let traps = crate::frame::traps(lead.module);
+    let replaced = replaced(lead);
     for (&section, own) in table.iter().filter(|(section, _)| !traps.contains(section)) {
-        for &at in own.keys().filter(|&&at| !is_boundary(map, &begins, (section, at))) {
+        let is_right =
+            |at: u64| replaced.contains(&(section, at)) || is_boundary(map, &begins, (section, at));
+        for &at in own.keys().filter(|&&at| !is_right(at)) {
             let text = "the begin of an instruction or the end of a function";
             findings.push(Finding::new(Fault::Table, PLACES, at, text, "another place"));
         }
@@ -110,6 +113,30 @@ fn read(lead: &mut Lead<'_>) -> Option<Table> {
         lead.findings.push(Finding::new(Fault::Table, PLACES, 0, "a whole table in order", "another one"));
     }
     Some(table)
+}
+
+/// The places within sites of `.altinstructions` at which an instruction of the replacement begins: the stack may move there, though
+/// the site's own instruction goes on (tools/objtool/check.c, `handle_group_alt`).
+fn replaced(lead: &Lead<'_>) -> BTreeSet<Spot> {
+    let module = lead.module;
+    let mut places = BTreeSet::new();
+    for entry in lead.entries.iter().filter(|entry| &*entry.table == ".altinstructions") {
+        let bytes = entry.bytes(module);
+        let references = entry.references(module);
+        let length = entry.replacement_length(1, &bytes);
+        let (Some(Target::Inside(section, offset)), Some(length)) =
+            (references.get(1).map(|one| one.target), length)
+        else {
+            continue;
+        };
+        let Ok(start) = u64::try_from(offset) else { continue };
+        let code = Code::read(&module.elf, section, start..start.saturating_add(length));
+        let insns = code.iter().flat_map(|code| &code.insns);
+        places.extend(insns.map(|insn| (entry.code, entry.site + insn.at)));
+        // What is left of the site is filled with a nop.
+        places.insert((entry.code, entry.site + length));
+    }
+    places
 }
 
 /// Whether an entry may be at a place.

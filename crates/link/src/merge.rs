@@ -303,9 +303,9 @@ impl Merge<'_, '_> {
         relocation: &Relocation,
         index: usize,
     ) {
-        // Calls and jumps have a kind of their own (x86-64 psABI, 4.4.1), and notes for objtool call nothing.
-        let is_note = unit.delta.extract.object.section(section).name.starts_with(".discard");
-        if relocation.kind == elf::R_X86_64_PLT32 || is_note {
+        let place = unit.delta.extract.object.section(section);
+        // Notes for objtool call nothing.
+        if is_branch(place, relocation) || place.name.starts_with(".discard") {
             return;
         }
         let placed = self.merged.placed[index].get(relocation.symbol.index()).copied().flatten();
@@ -322,10 +322,9 @@ impl Merge<'_, '_> {
         if !location.is_some_and(|location| kernel.is_called_by_name_alone(&location)) {
             return;
         }
-        let section = unit.delta.extract.object.section(section);
         let why = format!(
             "{} has its address, and it has no landing pad for indirect calls (endbr64) in this kernel",
-            section.name
+            place.name
         );
         self.refusals.push(Refusal::new(Code::NoLandingPad, &planned.name, why).at(unit.source, None));
     }
@@ -338,3 +337,22 @@ impl Merge<'_, '_> {
 
 #[cfg(test)]
 mod tests;
+
+/// Whether a relocation is the operand of a call or jump. Most have a kind of their own (x86-64 psABI, 4.4.1); where the assembler
+/// took the common one, the opcode stands before it: `E8`, `E9` and `0F 80` to `0F 8F` (Intel SDM, volume 2). An operand in memory
+/// of this kind has a ModRM byte there, which is none of these.
+fn is_branch(section: &Section, relocation: &Relocation) -> bool {
+    if relocation.kind == elf::R_X86_64_PLT32 {
+        return true;
+    }
+    if relocation.kind != elf::R_X86_64_PC32 || !section.is_code() {
+        return false;
+    }
+    let end = usize::try_from(relocation.offset).unwrap_or(0);
+    let before = |back: usize| end.checked_sub(back).and_then(|at| section.data.get(at)).copied();
+    match before(1) {
+        Some(0xe8 | 0xe9) => true,
+        Some(0x80..=0x8f) => before(2) == Some(0x0f),
+        _ => false,
+    }
+}

@@ -285,6 +285,8 @@ fn the_address_of_a_function_without_a_landing_pad_is_refused() {
     let kernel = kernel.export("sealed_export", VMLINUX, false).symbol(VMLINUX, "sealed_export", &[true]);
     let kernel = kernel.seal("sealed").seal("sealed_export");
     for (name, kind, section, is_refused) in [
+        ("sealed", elf::R_X86_64_PC32, ".text.call", false),
+        ("sealed", elf::R_X86_64_PC32, ".text.jump", false),
         ("sealed", elf::R_X86_64_PLT32, ".text.f", false),
         ("sealed", elf::R_X86_64_PC32, ".text.f", true),
         ("sealed", elf::R_X86_64_64, ".rodata.ops", true),
@@ -294,8 +296,15 @@ fn the_address_of_a_function_without_a_landing_pad_is_refused() {
     ] {
         let mut unit = Unit::new();
         let function = unit.external(name);
-        let section = unit.section(section, 0, &[0; 16]);
-        unit.relocate_as(kind, section, 0, function, 0);
+        // `lea 0(%rip),%rdi`, `call` and `je`.
+        let code: &[u8] = match section {
+            ".text.call" => &[0x90, 0x90, 0xe8],
+            ".text.jump" => &[0x90, 0x0f, 0x84],
+            _ => &[0x48, 0x8d, 0x3d],
+        };
+        let flags = if section.starts_with(".text") { elf::SHF_EXECINSTR } else { 0 };
+        let section = unit.section(section, flags, &[code, &[0; 16]].concat());
+        unit.relocate_as(kind, section, 3, function, 0);
         let matched = Matched::default();
         let result = link(&input(&[unit.input("a.c", VMLINUX, &matched)], &kernel));
         let codes = result.err().map(|refusals| refusals[0].code);
