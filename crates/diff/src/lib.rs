@@ -309,8 +309,11 @@ impl Comparison<'_> {
         let (partner, home) = (self.pairing.original(id), self.pairing.home(id));
         let carried = marks.carried.contains(&id);
         let symbol = |atom: &atoms::Atom| atom.symbol.unwrap_or(SymbolId::NULL);
+        // Of several names that which the kernel knows.
+        let known = partner.map(|partner| self.original.name(partner));
+        let known = known.filter(|known| self.patched.names(id).any(|name| name == known));
         FunctionChange {
-            name: self.patched.name(id),
+            name: known.unwrap_or_else(|| self.patched.name(id)),
             original: match home {
                 Some(home) => Some(home.name.clone()).filter(|_| !carried),
                 None => partner.filter(|_| !carried).map(|partner| self.original.name(partner)),

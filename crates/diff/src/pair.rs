@@ -102,6 +102,7 @@ pub(crate) fn pair(original: &Unit<'_>, patched: &Unit<'_>, scope: &Scope) -> Pa
     pairing.left = original.ids().filter(|&id| is_named(original, id)).filter(has_left).collect();
     by_request(original, patched, &mut pairing);
     by_name(original, patched, &mut pairing);
+    by_alias(original, patched, &mut pairing);
     let groups = numbered_groups(original, patched, &pairing);
     for ((kind, _), (originals, patches)) in &groups {
         if *kind == AtomKind::Function {
@@ -161,6 +162,29 @@ fn by_name(original: &Unit<'_>, patched: &Unit<'_>, pairing: &mut Pairing) {
             && !comes_back(original, id, patched, *partner)
         {
             pairing.add(id, *partner);
+        }
+    }
+}
+
+/// What has several names, of which both sides know one: another of them may be the one that it is called by.
+fn by_alias(original: &Unit<'_>, patched: &Unit<'_>, pairing: &mut Pairing) {
+    let is_free = |pairing: &Pairing, id: &AtomId| is_named(original, *id) && pairing.patched(*id).is_none();
+    let mut by_name: HashMap<&str, AtomId> = HashMap::new();
+    for id in original.ids().filter(|id| is_free(pairing, id)) {
+        by_name.extend(original.names(id).filter(|name| !names::is_numbered(name)).map(|name| (name, id)));
+    }
+    let left: Vec<AtomId> =
+        patched.ids().filter(|&id| is_named(patched, id) && !pairing.is_living(id)).collect();
+    for id in left {
+        let known: HashSet<AtomId> =
+            patched.names(id).filter_map(|name| by_name.get(name).copied()).collect();
+        let mut known = known.into_iter();
+        // Where names of two things come together it is not known which of them it is.
+        if let (Some(partner), None) = (known.next(), known.next())
+            && original.atom(partner).kind == patched.atom(id).kind
+            && !comes_back(original, partner, patched, id)
+        {
+            pairing.add(partner, id);
         }
     }
 }

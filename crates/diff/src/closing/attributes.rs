@@ -85,7 +85,15 @@ fn of_symbols(
     after: AtomId,
     is_changed: bool,
 ) -> Option<String> {
-    let (was, is) = (symbols(original, before, is_changed), symbols(patched, after, is_changed));
+    let (mut was, mut is) = (symbols(original, before, is_changed), symbols(patched, after, is_changed));
+    let (both_was, both_is): (Vec<String>, Vec<String>) =
+        (was.keys().cloned().collect(), is.keys().cloned().collect());
+    was.retain(|words, symbol| {
+        both_is.contains(words) || !is_another_name(original, before, symbol, patched)
+    });
+    is.retain(|words, symbol| both_was.contains(words) || !is_another_name(patched, after, symbol, original));
+    let (was, is): (BTreeSet<String>, BTreeSet<String>) =
+        (was.into_keys().collect(), is.into_keys().collect());
     let shown = |names: &BTreeSet<String>, other: &BTreeSet<String>| {
         names.difference(other).cloned().collect::<Vec<_>>().join(", ")
     };
@@ -99,10 +107,10 @@ fn of_symbols(
 
 /// The symbols of functions and variables that stand in an atom, in words. Whether one is static is left out: that is for
 /// the linker of the kernel, and who refers to it is looked at where it does.
-fn symbols(unit: &Unit<'_>, id: AtomId, is_changed: bool) -> BTreeSet<String> {
+fn symbols<'a>(unit: &'a Unit<'_>, id: AtomId, is_changed: bool) -> BTreeMap<String, &'a Symbol> {
     let atom = unit.atom(id);
     if !matches!(atom.kind, AtomKind::Function | AtomKind::Variable) {
-        return BTreeSet::new();
+        return BTreeMap::new();
     }
     let range = atom.start..atom.end().max(atom.start.saturating_add(1));
     let symbols = unit.symbols_in(atom.section).iter().map(|&id| unit.object.symbol(id));
@@ -117,9 +125,23 @@ fn symbols(unit: &Unit<'_>, id: AtomId, is_changed: bool) -> BTreeSet<String> {
                 let _ = write!(words, " of {} bytes", symbol.size);
                 words.push_str(if symbol.binding == Binding::Weak { ", weak" } else { "" });
             }
-            words
+            (words, symbol)
         })
         .collect()
+}
+
+/// Whether it is one more name of a function's beginning, and means nothing else in the other object: nobody knows it there, or it
+/// is static on both sides, so that this unit alone uses it, whose references are all compared. (The compiler folds functions of
+/// equal code into one, gcc/ipa-icf.cc, and splits them where they differ.)
+fn is_another_name(unit: &Unit<'_>, id: AtomId, symbol: &Symbol, other: &Unit<'_>) -> bool {
+    let atom = unit.atom(id);
+    let is_entry = symbol.kind == SymbolKind::Function && symbol.value == atom.origin;
+    let is_only = unit.names(id).nth(1).is_none();
+    let mut there = other.object.symbols_named(&symbol.name).map(|id| other.object.symbol(id));
+    let is_local = symbol.binding == Binding::Local;
+    is_entry
+        && !is_only
+        && there.all(|there| there.is_undefined() || is_local && there.binding == Binding::Local)
 }
 
 /// A symbol's name without the compiler's number, and its type.

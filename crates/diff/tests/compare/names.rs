@@ -131,3 +131,45 @@ fn functions_of_one_shared_section_are_told_apart() {
     assert_eq!(functions(&delta), ["third"]);
     assert_eq!(originals(&delta), ["second"], "a branch without relocation becomes a reference");
 }
+
+#[test]
+fn another_name_for_a_function_is_no_change() {
+    let plain = "int ext(int); static __attribute__((noinline)) int f(int x) { return ext(x + 1); } int g(int x) { return f(x) + 1; }";
+    for alias in [
+        "extern typeof(f) another __attribute__((alias(\"f\")));",
+        "static typeof(f) another __attribute__((alias(\"f\"), used));",
+    ] {
+        let patched = format!("{plain} {alias}");
+        assert!(diff(plain, &patched).unwrap().is_empty(), "{alias}");
+        assert!(diff(&patched, plain).unwrap().is_empty(), "{alias}");
+        let changed = patched.replace("x + 1)", "x + 2)");
+        assert_eq!(functions(&diff(plain, &changed).unwrap()), ["f"], "{alias}");
+    }
+}
+
+#[test]
+fn static_functions_that_become_one_or_two_are_told_apart_by_who_calls_them() {
+    // As gcc folds functions of equal code (-fipa-icf).
+    let two = "int ext(int); static __attribute__((noinline)) int one(int x) { return ext(x); }
+        static __attribute__((noinline)) int other(int x) { return ext(x); }
+        int f(int x) { return one(x) + 3; } int g(int x) { return other(x) + 4; }";
+    let folded = "int ext(int); static __attribute__((noinline)) int one(int x) { return ext(x); }
+        static typeof(one) other __attribute__((alias(\"one\")));
+        int f(int x) { return one(x) + 3; } int g(int x) { return other(x) + 4; }";
+    let apart = two.replace("other(int x) { return ext(x)", "other(int x) { return ext(x + 7)");
+    let delta = diff(folded, &apart).unwrap();
+    assert_eq!(functions(&delta), ["+other", "g"], "f() and one() stay");
+    let joined = diff(&apart, folded).unwrap();
+    assert_eq!(functions(&joined), ["g"], "other() is one() now");
+    // Other units call the global one: it is the living one, and the static one goes along as new.
+    let global = |source: &str| {
+        source.replace("static __attribute__((noinline)) int other", "__attribute__((noinline)) int other")
+    };
+    let global_alias = folded.replace("static typeof(one) other", "extern typeof(one) other");
+    assert_eq!(functions(&diff(&global_alias, &global(&apart)).unwrap()), ["+one", "f", "other"]);
+    assert_eq!(functions(&diff(&global(&apart), &global_alias).unwrap()), ["f", "other"]);
+    // Two that are global are called by names of their own: one place cannot be both.
+    let both = |source: &str| global(source).replace("static __attribute__((noinline)) int one", "int one");
+    assert_eq!(codes(diff(&both(&global_alias), &both(&apart))), [Code::Unexplained]);
+    assert_eq!(codes(diff(&both(&apart), &both(&global_alias))), [Code::Unexplained]);
+}

@@ -151,7 +151,12 @@ static DAMAGES: LazyLock<Vec<Damage>> = LazyLock::new(|| {
         if is_there && matches!(symbol.kind, SymbolKind::Function | SymbolKind::Object) && symbol.size > 0 {
             let all = [Says::Weak, Says::Kind, Says::Size, Says::Alias];
             // A cold part has no identity but its code; what its symbol says is for traces.
-            let all = if symbol.name.contains(".cold") { &all[..1] } else { &all[..] };
+            // Another name for a function's beginning, which nobody knows, is no difference.
+            let all = match symbol.kind {
+                SymbolKind::Function if symbol.name.contains(".cold") => &all[..1],
+                SymbolKind::Function => &all[..3],
+                _ => &all[..],
+            };
             damages.extend(all.iter().map(|&what| Damage::Says { symbol: index, what }));
         }
     }
