@@ -16,6 +16,8 @@ use std::hash::{Hash, Hasher};
 const RENAMED: &str = ".kmend.renamed";
 /// Sections of flags of messages that are printed once (include/linux/once_lite.h; the second since dbefa1f31a91).
 const ONCE: [&str; 2] = [".data.once", ".data..once"];
+/// What these flags are called (include/linux/once_lite.h, `DO_ONCE_LITE_IF`; include/linux/printk.h, `printk_deferred_once`).
+const FLAGS: [&str; 2] = ["__already_done", "__print_once"];
 /// The longest code whose two sides are aligned, in instructions of both.
 const LONGEST: usize = 400_000;
 
@@ -288,7 +290,9 @@ type Message = (String, Vec<u8>);
 fn messages(side: &Side, flags: &[usize]) -> HashMap<usize, BTreeSet<Message>> {
     let is_flag = |symbol: usize| {
         let section = side.extent(symbol).map(|(section, _)| &side.elf.sections[section].name);
-        section.is_some_and(|name| ONCE.iter().any(|once| name.starts_with(once)))
+        let is_once = section.is_some_and(|name| ONCE.iter().any(|once| name.starts_with(once)));
+        // Those of DO_ONCE() lie there as well, and guard work.
+        is_once && FLAGS.contains(&base_name(side.name(symbol)).as_str())
     };
     let flags: BTreeSet<usize> = flags.iter().copied().filter(|&symbol| is_flag(symbol)).collect();
     let mut found: HashMap<usize, BTreeSet<Message>> = HashMap::new();

@@ -133,8 +133,17 @@ impl<'a> View<'a> {
         names.filter(|name| change.words.contains(name.split('.').next().unwrap_or_default()))
     }
 
-    /// Whether a note of the comparison, or what it leaves as it is, speaks of a name.
+    /// Whether a note of the comparison, or what it leaves as it is, speaks of something by any of its names.
     pub(super) fn tells(&self, name: &str) -> bool {
+        let place = |symbol: &Symbol| symbol.section().map(|section| (section, symbol.value));
+        let places: Vec<_> =
+            self.patched.symbols_named(name).filter_map(|id| place(self.patched.symbol(id))).collect();
+        let is_there = |symbol: &&Symbol| place(symbol).is_some_and(|place| places.contains(&place));
+        let aliases = self.patched.symbols.iter().filter(is_there).map(|symbol| symbol.name.as_str());
+        aliases.filter(|alias| !alias.is_empty()).chain([name]).any(|name| self.tells_of(name))
+    }
+
+    fn tells_of(&self, name: &str) -> bool {
         let Some(proven) = self.proven() else { return true };
         let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
         let root = kmend_diff::source_function(name);
