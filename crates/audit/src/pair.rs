@@ -63,11 +63,13 @@ pub(crate) fn pair(original: &Side, patched: &Side) -> Pairs {
     let mut open = Vec::new();
     for ((is_code, base), (ours, theirs)) in &groups {
         let exact = |side: &Side, list: &[usize]| list.iter().copied().find(|&one| side.name(one) == base);
-        if exact(original, ours).is_some() && exact(patched, theirs).is_some() {
+        let is_exact = exact(original, ours).is_some() && exact(patched, theirs).is_some();
+        if is_exact {
             pairs.add(base, base);
         }
+        // What moves out of its function or into one gets or loses a number.
         let rest = |side: &Side, list: &[usize]| -> Vec<usize> {
-            list.iter().copied().filter(|&one| side.name(one) != base).collect()
+            list.iter().copied().filter(|&one| !is_exact || side.name(one) != base).collect()
         };
         let (ours, theirs) = (rest(original, ours), rest(patched, theirs));
         if !ours.is_empty() && !theirs.is_empty() {

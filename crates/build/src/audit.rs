@@ -195,5 +195,5 @@ pub fn kept(kernel: &Kernel, module: &[u8]) -> Result<Option<Vec<PatchFile>>, Bu
 /// What to say where neither patches are given nor any were kept.
 pub fn nothing_kept(module: &Path) -> Refusal {
     let why = "no build of this cache kept its patches: give them with --patch";
-    Refusal::new(Code::Usage, module.display().to_string(), why)
+    Refusal::new(Code::AuditLost, module.display().to_string(), why)
 }

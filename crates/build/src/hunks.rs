@@ -239,6 +239,15 @@ fn reason(hunk: &Hunk, change: &Change, views: &[&View<'_>], report: &mut HunkRe
         report.why = Some(refusal.why.clone());
         return Some(refusal);
     }
+    let left = |name: &&String| {
+        let is_left =
+            |view: &&View<'_>| view.named(name).any(|symbol| view.differs(symbol) && view.tells(symbol));
+        views.iter().any(is_left)
+    };
+    if let Some(name) = change.functions.iter().find(left) {
+        report.why = Some(format!("{name} is left as it is, as a note says"));
+        return None;
+    }
     let differs = views.iter().any(|view| view.unit.differs());
     let defines = |functions| views.iter().any(|view| view.defined(change, functions).next().is_some());
     let has = |name: &str| views.iter().any(|view| view.named(name).next().is_some());
@@ -257,6 +266,14 @@ fn reason(hunk: &Hunk, change: &Change, views: &[&View<'_>], report: &mut HunkRe
         (true, None) if change.is_directive => {
             "a macro or an include has no code of its own, and no function that changes has its name"
                 .to_owned()
+        }
+        (true, None) if change.words.iter().any(|word| word.starts_with("MODULE_")) => {
+            "what it says about its module's file stays as it is".to_owned()
+        }
+        (true, None)
+            if views.iter().any(|view| view.defined(change, false).any(|name| view.is_new(name))) =>
+        {
+            "what is new of it is used by nothing of the livepatch".to_owned()
         }
         (true, None) if defines(false) => "its data is the same".to_owned(),
         (true, None) if is_declaration(change) || defines(true) => {

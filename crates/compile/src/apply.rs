@@ -257,7 +257,7 @@ fn refuse(
     let nearest_of = |places: Vec<usize>| places.into_iter().min_by_key(|at| at.abs_diff(expected));
     let new_there = nearest_of(all_places(lines, &sides.new, 0, expected)).filter(|_| !sides.new.is_empty());
     if let Some(at) = new_there {
-        let why = "what it would write is there already: the patch seems to be applied";
+        let why = "what it would write is there already: the patch seems to be applied, and there is nothing to mend (or to build with --reverse)";
         return refusal(why, at as u32 + 1).with_details(vec![header]);
     }
     let file: Vec<&[u8]> = lines.iter().map(|line| line.bytes.as_slice()).collect();

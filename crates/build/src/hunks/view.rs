@@ -120,6 +120,12 @@ impl<'a> View<'a> {
         matches!((bytes(&self.original), bytes(&self.patched)), (Some(one), Some(other)) if one != other)
     }
 
+    /// Whether only the patched object defines something of a name.
+    pub(super) fn is_new(&self, name: &str) -> bool {
+        let is_there = |id: SymbolId| self.original.symbol(id).section().is_some();
+        !name.contains('.') && !self.original.symbols_named(name).any(is_there)
+    }
+
     /// What the patched object defines of the words that a hunk has outside of functions.
     pub(super) fn defined<'v>(
         &'v self,

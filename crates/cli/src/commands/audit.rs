@@ -9,6 +9,7 @@ use crate::progress::Progress;
 use crate::style::{GREEN, RED, paint};
 use clap::Args;
 use kmend_build::{Audit, Materials, NoMaterials, RefusalReport};
+use kmend_compile::PatchFile;
 use kmend_explain::visible;
 use kmend_kernel::{LARGEST_MODULE, Packing, read_file};
 use kmend_refusal::Code;
@@ -46,6 +47,9 @@ pub(crate) struct AuditModule {
     /// A patch that it was built from, in the order they were applied; a series or a folder, as `kmend build` takes them
     #[arg(long = "patch", value_name = "FIX.patch")]
     patches: Vec<PathBuf>,
+    /// The patches were undone (`kmend build --reverse`)
+    #[arg(short = 'R', long, requires = "patches")]
+    reverse: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -76,14 +80,22 @@ impl AuditModule {
         };
         let inspected = kmend_inspect::inspect(module)?;
         let bytes = read_module(module)?;
-        let given = if self.patches.is_empty() { Vec::new() } else { build::plain_patches(&self.patches)? };
+        let given = if self.patches.is_empty() {
+            Vec::new()
+        } else {
+            build::given_patches(&self.patches, self.reverse)?
+        };
         let cache = Cache::open()?;
         let kernel = cache.kernel(&inspected.kernel)?;
-        let patches = if given.is_empty() {
-            let nothing = || Failure::refused(vec![kmend_build::nothing_kept(module)]);
-            kmend_build::kept(&kernel, &bytes)?.ok_or_else(nothing)?
-        } else {
-            given
+        let kept = kmend_build::kept(&kernel, &bytes)?;
+        let bytes_of =
+            |patches: &[PatchFile]| patches.iter().map(|patch| patch.bytes.clone()).collect::<Vec<_>>();
+        let are_others =
+            kept.as_deref().is_some_and(|kept| !given.is_empty() && bytes_of(kept) != bytes_of(&given));
+        let patches = match (given.is_empty(), kept) {
+            (true, Some(kept)) => kept,
+            (true, None) => return Err(Failure::refused(vec![kmend_build::nothing_kept(module)])),
+            (false, _) => given,
         };
         let progress = Mutex::new(Progress::new());
         let say = |text: &str| progress.lock().unwrap_or_else(PoisonError::into_inner).detail(text);
@@ -96,6 +108,12 @@ impl AuditModule {
             Err(NoMaterials::Failed(error)) => return Err((*error).into()),
         };
         let audit = materials.audit(&bytes)?;
+        // What is wrong is then most likely the patches.
+        if are_others && !audit.refusals.is_empty() {
+            let why =
+                "it was not built from these patches: this cache has kept others, which --patch leaves aside";
+            return Err(Failure::new(Code::AuditLost, module.display().to_string(), why));
+        }
         let refusals: Vec<RefusalReport> = audit.refusals.iter().cloned().map(Into::into).collect();
         let document = Document {
             name: inspected.name,

@@ -265,9 +265,12 @@ impl Explain {
     }
 }
 
-/// Patches that are applied as they are, in this order.
-pub(super) fn plain_patches(files: &[PathBuf]) -> Result<Vec<kmend_compile::PatchFile>, Failure> {
-    Patches::plain(files).read()
+/// Patches that are applied in this order, or undone.
+pub(super) fn given_patches(
+    files: &[PathBuf],
+    reverse: bool,
+) -> Result<Vec<kmend_compile::PatchFile>, Failure> {
+    Patches::given_as(files, reverse).read()
 }
 
 /// Builds and shows how far it is.

@@ -45,9 +45,9 @@ struct Given {
 }
 
 impl Patches {
-    /// These files, to be applied as they are.
-    pub(super) fn plain(files: &[PathBuf]) -> Patches {
-        Patches { files: files.to_vec(), reverse: false, strip: None, fuzz: 0 }
+    /// These files, to be applied or undone.
+    pub(super) fn given_as(files: &[PathBuf], reverse: bool) -> Patches {
+        Patches { files: files.to_vec(), reverse, strip: None, fuzz: 0 }
     }
 
     /// Reads all of them, in the order in which they are to be applied.
