@@ -209,6 +209,15 @@ impl<'a> Comparison<'a> {
         if mine.iter().any(|a| its.iter().any(|b| same(a, b))) {
             return true;
         }
+        // What has no size holds nothing, whatever the compiler counts: a lock's class without lockdep.
+        let empty = |atoms: &[Atom], side: &Side| -> BTreeSet<String> {
+            let is_empty = |&&(symbol, delta): &&Atom| delta == 0 && side.elf.symbols[symbol].size == 0;
+            atoms.iter().filter(is_empty).map(|&(symbol, _)| base_name(side.name(symbol))).collect()
+        };
+        let is_code = self.original.elf.sections[section].is_code();
+        if !is_code && !empty(&mine, self.original).is_disjoint(&empty(&its, self.patched)) {
+            return true;
+        }
         let is_named = |atoms: &[Atom], side: &Side| {
             atoms.first().is_some_and(|&(symbol, delta)| {
                 let size = side.elf.symbols[symbol].size as i64;
