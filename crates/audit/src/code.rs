@@ -37,6 +37,8 @@ pub(crate) struct Reference {
     /// Whether something is compared with the address: the end of a loop over an array, which may be a part of an element behind
     /// the array's end.
     pub(crate) is_bound: bool,
+    /// Whether the instruction writes to the place itself, and not its address to somewhere else.
+    pub(crate) is_written: bool,
 }
 
 /// What a relocation writes. Two kinds of one form do the same for a loader.
@@ -86,8 +88,6 @@ pub(crate) struct Insn {
     pub(crate) branch: Option<Branch>,
     pub(crate) references: Vec<Reference>,
     pub(crate) is_nop: bool,
-    /// Whether it writes to the memory that its operand names.
-    pub(crate) writes: bool,
 }
 
 impl Insn {
@@ -188,7 +188,6 @@ impl Reader<'_> {
             references: Vec::new(),
             is_nop: decoded.is_some_and(|decoded| decoded.opcode() == Opcode::NOP)
                 || self.bytes == [0x66, 0x90],
-            writes: decoded.is_some_and(writes),
         };
         let relocations: Vec<_> = relocations.iter().filter(|one| one.kind != crate::elf::R_NONE).collect();
         if let Some((branch, prefixes, displacement)) = self.branch() {
@@ -221,13 +220,20 @@ impl Reader<'_> {
             let last = insn.length.saturating_sub(4);
             insn.references.iter_mut().for_each(|one| one.is_bound = one.at == last);
         }
+        if decoded.is_some_and(writes) {
+            // An immediate operand is the last of an instruction, and what is written somewhere.
+            let has_immediate = decoded.is_some_and(has_immediate);
+            let last = insn.length.saturating_sub(4);
+            let is_immediate = |one: &Reference| has_immediate && !one.form.relative && one.at == last;
+            insn.references.iter_mut().for_each(|one| one.is_written = !is_immediate(one));
+        }
         if relocations.is_empty()
             && let Some((at, displacement)) = decoded.and_then(|decoded| self.relative_operand(decoded))
             && let Some(reference) = self.resolved(at, displacement, false)
         {
             let from = at as usize;
             insn.shape[from..from + 4].fill(0);
-            insn.references.push(reference);
+            insn.references.push(Reference { is_written: decoded.is_some_and(writes), ..reference });
         }
         insn
     }
@@ -267,6 +273,7 @@ impl Reader<'_> {
             symbol: None,
             late: None,
             is_bound: false,
+            is_written: false,
         })
     }
 
@@ -315,6 +322,7 @@ pub(crate) fn reference(
         symbol: Some(relocation.symbol),
         late: relocation.late.clone(),
         is_bound: false,
+        is_written: false,
     })
 }
 
@@ -324,5 +332,18 @@ fn writes(decoded: &Instruction) -> bool {
     (0..decoded.operand_count()).any(|number| {
         let writes = behavior.operand_access(number).is_some_and(|access| access.is_write());
         writes && decoded.operand(number).is_memory()
+    })
+}
+
+/// Whether one of its operands is a number of four bytes or is extended from these.
+fn has_immediate(decoded: &Instruction) -> bool {
+    (0..decoded.operand_count()).any(|number| {
+        matches!(
+            decoded.operand(number),
+            Operand::ImmediateI32 { .. }
+                | Operand::ImmediateU32 { .. }
+                | Operand::ImmediateI64 { .. }
+                | Operand::ImmediateU64 { .. }
+        )
     })
 }

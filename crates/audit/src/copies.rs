@@ -125,7 +125,7 @@ impl Lead<'_> {
                 None if aligned.rewritten.contains(&number) => {}
                 None => {
                     for (its, mine) in their.references.iter().zip(&our.references) {
-                        self.reference(thing.0, name, &aligned, (its, mine), our.at, their.writes);
+                        self.reference(thing.0, name, &aligned, (its, mine), our.at, its.is_written);
                     }
                 }
             }

@@ -235,6 +235,13 @@ impl<'a> Lead<'a> {
     ) -> Result<(), (Fault, String)> {
         let wrong = |found: String| (Fault::Reference, found);
         if let Target::Inside(section, offset) = mine.target {
+            let memory = &self.module.elf.sections[section];
+            // The loader makes both read-only when the module has started (kernel/module/main.c, `do_init_module`).
+            let is_sealed = memory.name.starts_with(".data..ro_after_init") || !memory.is_writable();
+            if writes && is_sealed && !memory.is_code() && !self.units[unit].writes_to(its) {
+                let found = format!("{}, which is read-only", self.module.shown(mine));
+                return Err((Fault::ReadOnly, found));
+            }
             return self.leads_inside(unit, its, mine, (section, offset)).map_err(wrong);
         }
         if self.units[unit].is_table && self.is_of_engine(its, mine) {

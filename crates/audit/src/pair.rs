@@ -306,8 +306,8 @@ fn messages(side: &Side, flags: &[usize]) -> HashMap<usize, BTreeSet<Message>> {
         let Some(code) = side.code(function) else { continue };
         // Without what the compiler adds to the name of a clone or a part.
         let source = side.name(function).split('.').next().unwrap_or_default();
-        for (at, insn) in code.insns.iter().enumerate().filter(|(_, insn)| insn.writes) {
-            let set = insn.references.iter().flat_map(|one| side.atoms_of(one));
+        for (at, insn) in code.insns.iter().enumerate() {
+            let set = insn.references.iter().filter(|one| one.is_written).flat_map(|one| side.atoms_of(one));
             let Some((flag, _)) = set.into_iter().find(|(symbol, _)| flags.contains(symbol)) else {
                 continue;
             };

@@ -137,10 +137,9 @@ impl Unit {
             let mut names = BTreeSet::new();
             for function in self.original.functions() {
                 let Some(code) = self.original.code(function) else { continue };
-                let writing = code.insns.iter().filter(|insn| insn.writes);
-                names.extend(
-                    writing.flat_map(|insn| &insn.references).filter_map(|one| name(&self.original, one)),
-                );
+                let all = code.insns.iter().flat_map(|insn| &insn.references);
+                let written = all.filter(|one| one.is_written);
+                names.extend(written.filter_map(|one| name(&self.original, one)));
             }
             names
         });

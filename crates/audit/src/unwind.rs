@@ -294,7 +294,6 @@ mod tests {
             branch: None,
             references: Vec::new(),
             is_nop: false,
-            writes: false,
         }
     }
 
