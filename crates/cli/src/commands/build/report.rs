@@ -121,17 +121,14 @@ pub(crate) fn hunks(report: &Report) -> String {
             Effect::Refused | Effect::Unexplained => paint(YELLOW, hunk.effect.name()),
         };
         let names: Vec<&str> = hunk.functions.iter().chain(&hunk.variables).map(String::as_str).collect();
-        let what = [names.join(", "), hunk.why.clone().unwrap_or_default()];
-        let what: Vec<String> = what.into_iter().filter(|part| !part.is_empty()).collect();
-        let _ = writeln!(
-            text,
-            "{} {}:{} {}: {word} {}",
-            paint(BOLD, "hunk"),
-            hunk.patch,
-            hunk.line,
-            hunk.file,
-            what.join(": ")
-        );
+        let _ = write!(text, "{} {}:{} {}: {word}", paint(BOLD, "hunk"), hunk.patch, hunk.line, hunk.file);
+        if !names.is_empty() {
+            let _ = write!(text, " {}", names.join(", "));
+        }
+        if let Some(why) = &hunk.why {
+            let _ = write!(text, " ({why})");
+        }
+        text.push('\n');
     }
     text
 }
