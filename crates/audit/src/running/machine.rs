@@ -1,8 +1,8 @@
 //! What is read of a running machine: the addresses of symbols and of a module's sections, and memory.
 
 use crate::living::VMLINUX;
-use kmend_kernel::Btf;
-use std::collections::{BTreeMap, HashMap};
+use kmend_kernel::{Btf, Listing};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -27,8 +27,8 @@ pub enum MachineError {
         /// Why.
         source: io::Error,
     },
-    /// The kernel tells nobody where it is.
-    #[error("{}: all addresses are zero: only root is told them, and kernel.kptr_restrict must not be 2", .0.display())]
+    /// The kernel tells nobody where it is, or in another form.
+    #[error("{}: no addresses: only root is told them, and kernel.kptr_restrict must not be 2", .0.display())]
     Hidden(PathBuf),
     /// `/proc/kcore` is not the core file that it should be.
     #[error("{}: {why}", path.display())]
@@ -62,10 +62,7 @@ pub(super) enum Resolved {
 /// A running machine, and one of its modules.
 pub struct Machine {
     sections: HashMap<String, u64>,
-    /// By object and name the addresses, in the kernel's order.
-    symbols: HashMap<String, HashMap<String, Vec<(u64, char)>>>,
-    /// The names that belong to the tracer, by address.
-    by_address: BTreeMap<u64, bool>,
+    symbols: Listing,
     memory: Box<dyn Memory>,
     types: Option<Btf>,
 }
@@ -97,37 +94,19 @@ impl Machine {
         let memory = Core::open(&root.join("proc/kcore"))?;
         let types = fs::read(root.join("sys/kernel/btf/vmlinux")).ok();
         let types = types.and_then(|bytes| Btf::parse(&bytes).ok());
-        let machine = Machine::new(sections, &String::from_utf8_lossy(&text), types, Box::new(memory));
-        let is_hidden = machine.by_address.keys().all(|&address| address == 0);
-        if is_hidden { Err(MachineError::Hidden(path)) } else { Ok(machine) }
+        let symbols = Listing::parse(&String::from_utf8_lossy(&text)).ok_or(MachineError::Hidden(path))?;
+        Ok(Machine::new(sections, symbols, types, Box::new(memory)))
     }
 
-    /// A machine of its parts: the module's sections, the text of `/proc/kallsyms`, the kernel's types, and memory.
+    /// A machine of its parts: the module's sections, its symbols, the kernel's types, and memory.
     #[must_use]
     pub fn new(
         sections: HashMap<String, u64>,
-        kallsyms: &str,
+        symbols: Listing,
         types: Option<Btf>,
         memory: Box<dyn Memory>,
     ) -> Machine {
-        let mut machine =
-            Machine { sections, symbols: HashMap::new(), by_address: BTreeMap::new(), memory, types };
-        for line in kallsyms.lines() {
-            let mut words = line.split_ascii_whitespace();
-            let (Some(address), Some(kind), Some(name)) = (words.next(), words.next(), words.next()) else {
-                continue;
-            };
-            let (Ok(address), Some(kind)) = (u64::from_str_radix(address, 16), kind.chars().next()) else {
-                continue;
-            };
-            let object = words.next().map_or(VMLINUX, |word| word.trim_matches(['[', ']']));
-            let is_tracer = TRACER.contains(&name) && (object == VMLINUX || object.starts_with("__builtin"));
-            let known = machine.by_address.entry(address).or_insert(false);
-            *known |= is_tracer;
-            let names = machine.symbols.entry(object.to_owned()).or_default();
-            names.entry(name.to_owned()).or_default().push((address, kind));
-        }
-        machine
+        Machine { sections, symbols, memory, types }
     }
 
     pub(super) fn types(&self) -> Option<&Btf> {
@@ -144,19 +123,19 @@ impl Machine {
     }
 
     pub(super) fn has_module(&self, name: &str) -> bool {
-        self.symbols.contains_key(name)
+        self.symbols.symbols(name).is_some()
     }
 
     /// A symbol by its position among those of its name in an object; 0 if there must be one
     /// (Documentation/livepatch/module-elf-format.rst).
     pub(super) fn resolve(&self, object: &str, name: &str, position: u64) -> Option<u64> {
-        let found = self.symbols.get(object)?.get(name)?;
+        let mut found = self.symbols.symbols(object)?.named(name);
         let index = match position {
             0 if found.len() == 1 => 0,
             0 => return None,
             position => usize::try_from(position - 1).ok()?,
         };
-        found.get(index).map(|&(address, _)| address)
+        found.nth(index).map(|symbol| symbol.address)
     }
 
     /// What a livepatch symbol leads to.
@@ -177,23 +156,25 @@ impl Machine {
 
     /// What is exported under a name: a global symbol of the kernel proper, or of the one module that has it.
     pub(super) fn export(&self, name: &str) -> Option<u64> {
-        let global = |names: &HashMap<String, Vec<(u64, char)>>| {
-            let all = names.get(name)?;
+        let global = |object: &str| {
+            let named = self.symbols.symbols(object)?.named(name);
             let mut global =
-                all.iter().filter(|(_, kind)| kind.is_ascii_uppercase() || matches!(kind, 'w' | 'v'));
-            global.next().filter(|_| global.next().is_none()).map(|&(address, _)| address)
+                named.filter(|symbol| symbol.kind.is_ascii_uppercase() || matches!(symbol.kind, b'w' | b'v'));
+            global.next().filter(|_| global.next().is_none()).map(|symbol| symbol.address)
         };
-        if let Some(found) = self.symbols.get(VMLINUX).and_then(global) {
+        if let Some(found) = global(VMLINUX) {
             return Some(found);
         }
-        let mut others = self.symbols.iter().filter(|(object, _)| *object != VMLINUX);
-        let mut found = others.by_ref().filter_map(|(_, names)| global(names));
+        let mut found = self.symbols.objects().filter(|object| *object != VMLINUX).filter_map(global);
         found.next().filter(|_| found.next().is_none())
     }
 
     /// Whether an address is in the tracer's code.
     pub(super) fn is_tracer(&self, address: u64) -> bool {
-        self.by_address.range(..=address).next_back().is_some_and(|(_, &is_tracer)| is_tracer)
+        let Some((object, nearest, _)) = self.symbols.owner(address) else { return false };
+        let is_kernel = object == VMLINUX || object.starts_with("__builtin");
+        let aliases = self.symbols.symbols(object).map_or(&[][..], |symbols| symbols.at(nearest.address));
+        is_kernel && aliases.iter().any(|symbol| TRACER.contains(&&*symbol.name))
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use kmend_kernel::Listing;
 use kmend_object::{Binding, Object, Place, Relocation as Written, Section, Symbol, SymbolKind, elf};
 use std::collections::HashMap;
 
@@ -56,7 +57,8 @@ fn loaded() -> [Vec<u8>; 2] {
 fn compare([code, constants]: [Vec<u8>; 2], kallsyms: &str) -> Running {
     let sections = HashMap::from([(".text".to_owned(), CODE), (".rodata".to_owned(), CONSTANTS)]);
     let memory = Pieces(vec![(CODE, code), (CONSTANTS, constants)]);
-    running(&module(), &Machine::new(sections, kallsyms, None, Box::new(memory))).unwrap()
+    running(&module(), &Machine::new(sections, Listing::parse(kallsyms).unwrap(), None, Box::new(memory)))
+        .unwrap()
 }
 
 fn kallsyms() -> String {
@@ -97,7 +99,8 @@ fn memory_that_cannot_be_read_is_a_finding() {
 #[test]
 fn positions_count_as_the_kernel_counts_them() {
     let text = "10 t f\n20 t f\n30 t f\t[m]\n40 T g\n";
-    let machine = Machine::new(HashMap::new(), text, None, Box::new(Pieces(vec![])));
+    let listing = Listing::parse(text).unwrap();
+    let machine = Machine::new(HashMap::new(), listing, None, Box::new(Pieces(vec![])));
     assert_eq!(machine.livepatch_symbol(".klp.sym.vmlinux.f,2"), Resolved::Place(0x20));
     assert_eq!(machine.livepatch_symbol(".klp.sym.vmlinux.f,0"), Resolved::Nothing);
     assert_eq!(machine.livepatch_symbol(".klp.sym.vmlinux.f,3"), Resolved::Nothing);
