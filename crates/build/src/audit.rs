@@ -93,20 +93,18 @@ pub(crate) fn audit(
     module: &[u8],
     table: Option<&[u8]>,
 ) -> Result<Audit, BuildError> {
-    let differing = units.iter().filter_map(|unit| Some((unit, unit.plain_patched.as_ref()?)));
     let owners: Vec<String> = units.iter().map(crate::units::owner_name).collect();
-    let owner = |unit: &CompiledUnit| {
-        units.iter().position(|other| std::ptr::eq(other, unit)).map_or("", |number| &owners[number])
-    };
-    let objects: Vec<UnitObjects<'_>> = differing
-        .map(|(unit, patched)| UnitObjects {
+    let objects = units.iter().zip(&owners).filter_map(|(unit, owner)| {
+        let patched = unit.plain_patched.as_ref()?;
+        Some(UnitObjects {
             source: &unit.unit.source,
-            owner: owner(unit),
+            owner,
             plain: &unit.plain,
             patched: &patched.object,
             tested: patched.tested.as_deref(),
         })
-        .collect();
+    });
+    let objects: Vec<UnitObjects<'_>> = objects.collect();
     let module = kmend_sign::unsigned(module)?;
     let input =
         Input { module, image: &facts.image, modules: facts.modules.as_ref(), units: &objects, table };

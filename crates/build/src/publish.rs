@@ -50,16 +50,16 @@ pub(crate) fn publish(
     for old in [&module, &signature, &manifest] {
         remove_if_there(old)?;
     }
-    let mut placed = Vec::new();
+    let mut placed: Vec<PathBuf> = Vec::new();
     for file in written {
         let path = file.path().to_owned();
         if let Err(error) = file.place() {
-            for path in placed {
+            for path in &placed {
                 remove_if_there(path)?;
             }
             return Err(io_error("write", &path)(error));
         }
-        placed.extend(files.iter().map(|(path, _)| *path).find(|known| *known == path));
+        placed.push(path);
     }
     Ok((made.map(|_| module), json))
 }

@@ -5,6 +5,7 @@
 //! (scripts/Makefile.lib, `size_append`).
 
 use crate::le;
+use std::fmt;
 use std::io::{self, Read};
 
 /// No kernel is larger than this once unpacked, in bytes.
@@ -65,92 +66,80 @@ impl Packing {
         }
     }
 
-    /// The unpacked bytes.
+    /// The unpacked bytes; what stands behind the packed data is left aside.
     ///
     /// # Errors
     /// Damaged input, and output beyond 1 GiB or out of all proportion to the input; the text says which.
     pub fn unpack(self, bytes: &[u8]) -> Result<Vec<u8>, String> {
-        let limit = bytes.len().saturating_mul(LARGEST_RATIO).saturating_add(ALLOWANCE).min(LARGEST);
-        self.unpack_within(bytes, limit).map_err(|error| format!("{} data: {error}", self.name()))
+        Ok(self.member(bytes, limit(bytes))?.0)
     }
 
     /// The unpacked bytes of a file that is packed and nothing else: of every member, as `zcat`, `xzcat` and `zstdcat` give them.
     ///
     /// # Errors
-    /// Those of [`Packing::unpack`], and bytes behind the packed data that are not such data.
+    /// Those of [`Packing::unpack`], and bytes behind the packed data that are not such data. LZMA alone is refused: its decoder
+    /// does not say where it ends, so that what stands behind it would be lost.
     pub fn unpack_whole(self, bytes: &[u8]) -> Result<Vec<u8>, String> {
-        let limit = bytes.len().saturating_mul(LARGEST_RATIO).saturating_add(ALLOWANCE).min(LARGEST);
+        let limit = limit(bytes);
         let mut unpacked = Vec::new();
         let mut rest = bytes;
         loop {
-            let left = limit.saturating_sub(unpacked.len());
-            let (member, behind) =
-                self.member(rest, left).map_err(|error| format!("{} data: {error}", self.name()))?;
+            let (member, behind) = self.member(rest, limit.saturating_sub(unpacked.len()))?;
+            let behind =
+                behind.ok_or_else(|| self.damaged("where such data end is not told: pack it with xz"))?;
             unpacked.extend(member);
             // Zeros fill the last block of a tape (gzip(1), xz(1)).
             if behind.iter().all(|&byte| byte == 0) {
                 return Ok(unpacked);
             }
             if Packing::detect(behind) != Some(self) {
-                return Err(format!(
-                    "{} data: {} bytes of something else stand behind it",
-                    self.name(),
-                    behind.len()
-                ));
+                return Err(self.damaged(format!("{} bytes of something else stand behind it", behind.len())));
             }
             rest = behind;
         }
     }
 
-    /// The first member, and what is behind it.
-    fn member(self, bytes: &[u8], limit: usize) -> io::Result<(Vec<u8>, &[u8])> {
-        match self {
+    /// The first member, and what is behind it; `None` where its decoder does not say where that begins.
+    fn member(self, bytes: &[u8], limit: usize) -> Result<(Vec<u8>, Option<&[u8]>), String> {
+        self.read_member(bytes, limit).map_err(|error| self.damaged(error))
+    }
+
+    fn read_member(self, bytes: &[u8], limit: usize) -> io::Result<(Vec<u8>, Option<&[u8]>)> {
+        Ok(match self {
             Packing::Gzip => {
                 let mut reader = flate2::bufread::GzDecoder::new(bytes);
-                let member = read_within(&mut reader, limit)?;
-                Ok((member, reader.into_inner()))
+                (read_within(&mut reader, limit)?, Some(reader.into_inner()))
             }
             Packing::Bzip2 => {
                 let mut reader = bzip2::bufread::BzDecoder::new(bytes);
-                let member = read_within(&mut reader, limit)?;
-                Ok((member, reader.into_inner()))
+                (read_within(&mut reader, limit)?, Some(reader.into_inner()))
             }
             Packing::Xz => {
                 let mut reader = lzma_rust2::XzReader::new_mem_limit(bytes, false, LZMA_WINDOW_KIB);
-                let member = read_within(&mut reader, limit)?;
-                Ok((member, reader.into_inner()))
+                (read_within(&mut reader, limit)?, Some(reader.into_inner()))
             }
             Packing::Zstd => {
                 let mut reader = zstd::stream::read::Decoder::with_buffer(bytes)?.single_frame();
                 reader.window_log_max(ZSTD_WINDOW_LOG)?;
-                let member = read_within(&mut reader, limit)?;
-                Ok((member, reader.finish()))
+                (read_within(&mut reader, limit)?, Some(reader.finish()))
             }
-            // Its decoder does not say where it ends, so that what stands behind it would be lost.
-            Packing::Lzma => Err(io::Error::other("where such data end is not told: pack it with xz")),
+            Packing::Lzma => {
+                let reader = lzma_rust2::LzmaReader::new_mem_limit(bytes, LZMA_WINDOW_KIB, None)?;
+                (read_within(reader, limit)?, None)
+            }
             // Its frames have no end: what follows are blocks or another frame.
-            Packing::Lz4 => Ok((unpack_lz4(bytes, limit)?, &[])),
-        }
+            Packing::Lz4 => (unpack_lz4(bytes, limit)?, Some(&[])),
+        })
     }
 
-    fn unpack_within(self, bytes: &[u8], limit: usize) -> io::Result<Vec<u8>> {
-        match self {
-            Packing::Gzip => read_within(flate2::bufread::GzDecoder::new(bytes), limit),
-            Packing::Xz => {
-                read_within(lzma_rust2::XzReader::new_mem_limit(bytes, false, LZMA_WINDOW_KIB), limit)
-            }
-            Packing::Zstd => {
-                let mut reader = zstd::stream::read::Decoder::with_buffer(bytes)?.single_frame();
-                reader.window_log_max(ZSTD_WINDOW_LOG)?;
-                read_within(reader, limit)
-            }
-            Packing::Lz4 => unpack_lz4(bytes, limit),
-            Packing::Bzip2 => read_within(bzip2::bufread::BzDecoder::new(bytes), limit),
-            Packing::Lzma => {
-                read_within(lzma_rust2::LzmaReader::new_mem_limit(bytes, LZMA_WINDOW_KIB, None)?, limit)
-            }
-        }
+    fn damaged(self, why: impl fmt::Display) -> String {
+        format!("{} data: {why}", self.name())
     }
+}
+
+/// How many bytes may be unpacked of so many.
+fn limit(bytes: &[u8]) -> usize {
+    bytes.len().saturating_mul(LARGEST_RATIO).saturating_add(ALLOWANCE).min(LARGEST)
 }
 
 fn too_large(limit: usize) -> io::Error {

@@ -85,19 +85,16 @@ fn of_symbols(
     after: AtomId,
     is_changed: bool,
 ) -> Option<String> {
-    let (mut was, mut is) = (symbols(original, before, is_changed), symbols(patched, after, is_changed));
-    let (both_was, both_is): (Vec<String>, Vec<String>) =
-        (was.keys().cloned().collect(), is.keys().cloned().collect());
-    was.retain(|words, symbol| {
-        both_is.contains(words) || !is_another_name(original, before, symbol, patched)
-    });
-    is.retain(|words, symbol| both_was.contains(words) || !is_another_name(patched, after, symbol, original));
-    let (was, is): (BTreeSet<String>, BTreeSet<String>) =
-        (was.into_keys().collect(), is.into_keys().collect());
-    let shown = |names: &BTreeSet<String>, other: &BTreeSet<String>| {
-        names.difference(other).cloned().collect::<Vec<_>>().join(", ")
-    };
-    match (shown(&was, &is), shown(&is, &was)) {
+    let (was, is) = (symbols(original, before, is_changed), symbols(patched, after, is_changed));
+    let shown =
+        |one: &Symbols<'_>, other: &Symbols<'_>, (unit, id): (&Unit<'_>, AtomId), there: &Unit<'_>| {
+            let left = one.iter().filter(|(words, _)| !other.contains_key(*words));
+            let left = left.filter(|(_, symbol)| !is_another_name(unit, id, symbol, there));
+            left.map(|(words, _)| words.clone()).collect::<Vec<_>>().join(", ")
+        };
+    let gone = shown(&was, &is, (original, before), patched);
+    let new = shown(&is, &was, (patched, after), original);
+    match (gone, new) {
         (gone, new) if gone.is_empty() && new.is_empty() => None,
         (gone, new) if gone.is_empty() => Some(format!("it gets a symbol: {new}")),
         (gone, new) if new.is_empty() => Some(format!("it loses a symbol: {gone}")),
@@ -105,9 +102,12 @@ fn of_symbols(
     }
 }
 
+/// Symbols by what they say, in words.
+type Symbols<'a> = BTreeMap<String, &'a Symbol>;
+
 /// The symbols of functions and variables that stand in an atom, in words. Whether one is static is left out: that is for
 /// the linker of the kernel, and who refers to it is looked at where it does.
-fn symbols<'a>(unit: &'a Unit<'_>, id: AtomId, is_changed: bool) -> BTreeMap<String, &'a Symbol> {
+fn symbols<'a>(unit: &'a Unit<'_>, id: AtomId, is_changed: bool) -> Symbols<'a> {
     let atom = unit.atom(id);
     if !matches!(atom.kind, AtomKind::Function | AtomKind::Variable) {
         return BTreeMap::new();
