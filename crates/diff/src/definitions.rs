@@ -224,7 +224,7 @@ impl Uses {
             for relocation in &section.relocations {
                 uses.any.insert(relocation.symbol.index());
                 let Some(symbol) = object.symbols.get(relocation.symbol.index()) else { continue };
-                if let Some(home) = symbol.section().filter(|_| !is_call(section, relocation)) {
+                if let Some(home) = symbol.section().filter(|_| !section.is_branch_operand(relocation)) {
                     let tail = if section.is_code() && elf::is_relative(relocation.kind) { 4 } else { 0 };
                     let at = symbol.value.wrapping_add_signed(relocation.addend).wrapping_add(tail);
                     uses.taken.insert((home, at));
@@ -244,15 +244,4 @@ fn tells(treatment: Treatment) -> bool {
             | Treatment::Entries { .. }
             | Treatment::Registration(Registers::Export | Registers::Description)
     )
-}
-
-/// Whether a relocation is the operand of a call or jump: `e8`, `e9` and `0f 80` to `0f 8f` have one of four bytes.
-fn is_call(section: &Section, relocation: &Relocation) -> bool {
-    let before = |back: u64| {
-        let at = relocation.offset.checked_sub(back).and_then(|at| usize::try_from(at).ok());
-        at.and_then(|at| section.data.get(at)).copied().unwrap_or(0)
-    };
-    let is_branch =
-        matches!(before(1), 0xe8 | 0xe9) || (before(2) == 0x0f && matches!(before(1), 0x80..=0x8f));
-    section.is_code() && elf::is_relative(relocation.kind) && is_branch
 }

@@ -13,7 +13,7 @@ use std::ops::Range;
 const JUMP: u64 = 5;
 
 /// The instruction at which indirect branches may land; the boot takes it out where none does.
-const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+pub const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 
 /// Code on the way to a breakpoint's handler, and other code into which the kernel lets no kprobe (kernel/kprobes.c,
 /// `populate_kprobe_blacklist()`; in Linux 6.1 `.cpuidle.text` is not among it).

@@ -2,14 +2,13 @@
 
 use crate::neighbours::{Candidate, Exported, KernelSymbols, Location};
 use crate::plan::VMLINUX;
+use kmend_diff::ENDBR64;
 use kmend_kernel::{Image, Module, ModulePosition, ModuleTree};
 use kmend_object::SymbolId;
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-/// Where indirect calls may lead: `endbr64` (Intel SDM, volume 1, 17.3).
-const LANDING: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
 /// The landing pads that nothing needs (tools/objtool/check.c, `create_ibt_endbr_seal_sections`).
 const SEALED: &str = ".ibt_endbr_seal";
 
@@ -79,7 +78,7 @@ impl KernelSymbols for TargetKernel<'_> {
             let address = address.filter(|&address| self.is_code(address));
             return address.is_some_and(|address| {
                 sealed.contains(&address)
-                    || self.image.read(address, LANDING.len()).is_some_and(|bytes| bytes != LANDING)
+                    || self.image.read(address, ENDBR64.len()).is_some_and(|bytes| bytes != ENDBR64)
             });
         }
         self.module(&location.object).is_some_and(|module| is_sealed_in(&module, location))
@@ -155,7 +154,7 @@ fn is_sealed_in(module: &Module, location: &Location) -> bool {
         return false;
     };
     let start = usize::try_from(symbol.value).unwrap_or(usize::MAX);
-    let bytes = start.checked_add(LANDING.len()).and_then(|end| object.section(section).data.get(start..end));
+    let bytes = start.checked_add(ENDBR64.len()).and_then(|end| object.section(section).data.get(start..end));
     let is_sealed = object.section_named(SEALED).is_some_and(|table| {
         object.section(table).relocations.iter().any(|relocation| {
             let target = object.symbol(relocation.symbol);
@@ -163,7 +162,7 @@ fn is_sealed_in(module: &Module, location: &Location) -> bool {
                 && target.value.checked_add_signed(relocation.addend) == Some(symbol.value)
         })
     });
-    is_sealed || bytes.is_some_and(|bytes| bytes != LANDING)
+    is_sealed || bytes.is_some_and(|bytes| bytes != ENDBR64)
 }
 
 fn location(object: &str, name: &str, position: u32, count: u32) -> Location {

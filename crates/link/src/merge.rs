@@ -282,8 +282,7 @@ impl Merge<'_, '_> {
         relocation: &Relocation,
         index: usize,
     ) {
-        let placed = self.merged.placed[index].get(relocation.symbol.index()).copied().flatten();
-        let Some(planned) = placed.and_then(|id| self.planned(id)) else { return };
+        let Some(planned) = self.planned_for(relocation, index) else { return };
         let Some(module) = planned.resolution.waits_for() else { return };
         let section = unit.delta.extract.object.section(section);
         let Some(code) = sections::read_before_modules(section) else { return };
@@ -304,12 +303,13 @@ impl Merge<'_, '_> {
         index: usize,
     ) {
         let place = unit.delta.extract.object.section(section);
-        // Notes for objtool call nothing.
-        if is_branch(place, relocation) || place.name.starts_with(".discard") {
+        // Most branches have a kind of their own (x86-64 psABI, 4.4.1); where the assembler took the section's symbol, the opcode
+        // tells. Notes for objtool call nothing.
+        let is_branch = relocation.kind == elf::R_X86_64_PLT32 || place.is_branch_operand(relocation);
+        if is_branch || place.name.starts_with(".discard") {
             return;
         }
-        let placed = self.merged.placed[index].get(relocation.symbol.index()).copied().flatten();
-        let Some(planned) = placed.and_then(|id| self.planned(id)) else { return };
+        let Some(planned) = self.planned_for(relocation, index) else { return };
         let kernel = self.input.kernel;
         let location = match &planned.resolution {
             Resolution::Livepatch { target, .. } => Some(target.clone()),
@@ -329,6 +329,12 @@ impl Merge<'_, '_> {
         self.refusals.push(Refusal::new(Code::NoLandingPad, &planned.name, why).at(unit.source, None));
     }
 
+    /// What a relocation of a unit leads to, if that is to be resolved.
+    fn planned_for(&self, relocation: &Relocation, unit: usize) -> Option<&PlannedSymbol> {
+        let placed = self.merged.placed[unit].get(relocation.symbol.index()).copied().flatten();
+        self.planned(placed?)
+    }
+
     fn planned(&self, id: SymbolId) -> Option<&PlannedSymbol> {
         // Planned symbols are the first of the merged object, in the list's order, after the null symbol.
         self.merged.symbols.get(id.index().checked_sub(1)?)
@@ -337,22 +343,3 @@ impl Merge<'_, '_> {
 
 #[cfg(test)]
 mod tests;
-
-/// Whether a relocation is the operand of a call or jump. Most have a kind of their own (x86-64 psABI, 4.4.1); where the assembler
-/// took the common one, the opcode stands before it: `E8`, `E9` and `0F 80` to `0F 8F` (Intel SDM, volume 2). An operand in memory
-/// of this kind has a ModRM byte there, which is none of these.
-fn is_branch(section: &Section, relocation: &Relocation) -> bool {
-    if relocation.kind == elf::R_X86_64_PLT32 {
-        return true;
-    }
-    if relocation.kind != elf::R_X86_64_PC32 || !section.is_code() {
-        return false;
-    }
-    let end = usize::try_from(relocation.offset).unwrap_or(0);
-    let before = |back: usize| end.checked_sub(back).and_then(|at| section.data.get(at)).copied();
-    match before(1) {
-        Some(0xe8 | 0xe9) => true,
-        Some(0x80..=0x8f) => before(2) == Some(0x0f),
-        _ => false,
-    }
-}

@@ -317,6 +317,20 @@ impl Section {
         self.flags & elf::SHF_EXECINSTR != 0
     }
 
+    /// Whether a relocation is the operand of a direct call or jump, by the opcode before it: `E8`, `E9` and `0F 80` to `0F 8F` have
+    /// one of four bytes that counts from its end (Intel SDM, volume 2). An operand in memory that counts so has a ModRM byte there,
+    /// which is none of these.
+    pub fn is_branch_operand(&self, relocation: &Relocation) -> bool {
+        let before = |back: u64| {
+            let at = relocation.offset.checked_sub(back).and_then(|at| usize::try_from(at).ok());
+            at.and_then(|at| self.data.get(at)).copied().unwrap_or(0)
+        };
+        let is_branch =
+            matches!(before(1), 0xe8 | 0xe9) || (before(2) == 0x0f && matches!(before(1), 0x80..=0x8f));
+        let is_operand = elf::is_relative(relocation.kind) && elf::width(relocation.kind) == Some(4);
+        self.is_code() && is_operand && is_branch
+    }
+
     /// Whether it can be written to at run time.
     pub fn is_writable(&self) -> bool {
         self.flags & elf::SHF_WRITE != 0
@@ -375,5 +389,30 @@ impl Symbol {
 impl fmt::Display for SectionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "section #{}", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn operands_of_branches_are_told_by_their_opcodes() {
+        for (bytes, kind, flags, is_branch) in [
+            ([0x90, 0x90, 0xe8], elf::R_X86_64_PC32, elf::SHF_EXECINSTR, true),
+            ([0x90, 0x90, 0xe9], elf::R_X86_64_PLT32, elf::SHF_EXECINSTR, true),
+            ([0x90, 0x0f, 0x84], elf::R_X86_64_PC32, elf::SHF_EXECINSTR, true),
+            // `lea 0(%rip),%rdi`, `sub $0,%rax` and data.
+            ([0x48, 0x8d, 0x3d], elf::R_X86_64_PC32, elf::SHF_EXECINSTR, false),
+            ([0x48, 0x81, 0xe8], elf::R_X86_64_32S, elf::SHF_EXECINSTR, false),
+            ([0x90, 0x90, 0xe8], elf::R_X86_64_PC32, 0, false),
+        ] {
+            let section = Section::allocated(".text", flags, 1, [&bytes[..], &[0; 4]].concat());
+            let relocation = Relocation { offset: 3, kind, symbol: SymbolId(1), addend: -4 };
+            assert_eq!(section.is_branch_operand(&relocation), is_branch, "{bytes:x?}");
+        }
+        let short = Section::allocated(".text", elf::SHF_EXECINSTR, 1, vec![]);
+        let relocation = Relocation { offset: 0, kind: elf::R_X86_64_PC32, symbol: SymbolId(1), addend: 0 };
+        assert!(!short.is_branch_operand(&relocation));
     }
 }
