@@ -12,6 +12,7 @@
 //! lead, copies, entries, rewrite   b. the module's code is the patched object's, c. every reference leads to the right thing
 //! words, missing    d. nothing that differs is left out            e. nothing leads to freed memory
 //! tables, derived, unwind   the tables of places in code, entry by entry
+//! running           what a machine has in its memory of a loaded livepatch
 //! ```
 //!
 //! Last, every relocation of the module must have been looked at by one of these, and every byte of its code be a function's
@@ -19,7 +20,7 @@
 //!
 //! Architecture invariant: nothing here is shared with the crates that compare, match or link, or with their view of an object:
 //! another reader, another disassembler, another way to pair. Shared are the reader of images and modules' files
-//! (`kmend-kernel`: the image's bytes, its symbols and their order, its exports and types), because these are the kernel's own
+//! (`kmend-kernel`: the image's bytes, its symbols and their order, its exports and types, /proc/kallsyms), because these are the kernel's own
 //! statements, and two readers of one format would agree about what it says.
 
 mod code;

@@ -251,6 +251,8 @@ fn reason(hunk: &Hunk, change: &Change, views: &[&View<'_>], report: &mut HunkRe
     let differs = views.iter().any(|view| view.unit.differs());
     let defines = |functions| views.iter().any(|view| view.defined(change, functions).next().is_some());
     let has = |name: &str| views.iter().any(|view| view.named(name).next().is_some());
+    let mut deltas = views.iter().filter_map(|view| view.proven()).map(|proven| &proven.delta);
+    let says_of_module = deltas.any(|delta| delta.says_of_module);
     let same: Vec<&str> = change.functions.iter().map(String::as_str).filter(|name| has(name)).collect();
     report.why = Some(match (differs, change.functions.first()) {
         (false, _) => "it compiles to the same code and data".to_owned(),
@@ -267,7 +269,7 @@ fn reason(hunk: &Hunk, change: &Change, views: &[&View<'_>], report: &mut HunkRe
             "a macro or an include has no code of its own, and no function that changes has its name"
                 .to_owned()
         }
-        (true, None) if change.words.iter().any(|word| word.starts_with("MODULE_")) => {
+        (true, None) if says_of_module && change.words.iter().any(|word| word.starts_with("MODULE_")) => {
             "what it says about its module's file stays as it is".to_owned()
         }
         (true, None)

@@ -86,7 +86,7 @@ pub use reach::Steps;
 pub use reverse::{applies, reversed};
 pub use session::{CompiledUnit, Look, Note, Outcome, PlainPatched, Times, is_source, patch_and_compile};
 pub use target::{Progress, Target};
-pub use trace::{Change, Fate, Hunk};
+pub use trace::{Change, Fate, Hunk, words};
 
 /// Parsers of foreign bytes, for the fuzz targets: none of them may panic, whatever it is given.
 pub mod foreign {

@@ -11,6 +11,7 @@ use crate::edits::{Edits, GivenHunk};
 use crate::kconfig::is_kconfig;
 use sides::Sides;
 use std::collections::{BTreeMap, BTreeSet};
+pub use text::words;
 
 /// A hunk, and what becomes of it in the texts.
 #[derive(Debug, Clone)]

@@ -209,7 +209,7 @@ fn texts(unit: &Unit<'_>, name: &str) -> BTreeSet<String> {
 }
 
 /// The texts in a section.
-fn texts_of(object: &Object, name: &str) -> BTreeSet<String> {
+pub(crate) fn texts_of(object: &Object, name: &str) -> BTreeSet<String> {
     let data = object.section_named(name).map_or(&[][..], |id| object.section(id).data.as_slice());
     let texts = data.split(|&byte| byte == 0).filter(|text| !text.is_empty());
     texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect()

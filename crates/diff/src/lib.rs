@@ -53,6 +53,7 @@ pub use extract::{Extract, Reference};
 pub use marks::Fentry;
 pub use moves::{Home, Moves, Scope, UnitNames};
 pub use outlives::Escape;
+pub use room::ENDBR64;
 pub use state::{State, States};
 
 use atoms::{AtomId, AtomKind, Unit};
@@ -87,6 +88,8 @@ pub struct Delta {
     pub outlives: Vec<Escape>,
     /// Variables that begin in the livepatch, and those that nothing is any more.
     pub states: States,
+    /// Whether the source says something else about its module's file, which a note tells.
+    pub says_of_module: bool,
     /// What a reader should know.
     pub notes: Vec<String>,
     /// Changes of code that no livepatch reaches any more and that the author did not make, and of the set of exported symbols: what
@@ -285,7 +288,9 @@ pub fn compare_in(
     let callbacks = requests.callbacks.iter().map(callback).collect();
     let remark = |refusal: &Refusal| format!("{} could not be redirected: {}", refusal.subject, refusal.why);
     let notes = comparison.ignored().into_iter().chain(requests.idle([&original, &patched]));
-    let notes = notes.chain(module_texts(original.object, patched.object));
+    let of_module = module_texts(original.object, patched.object);
+    let says_of_module = of_module.is_some();
+    let notes = notes.chain(of_module);
     let notes = notes.chain(remarks.iter().map(remark)).collect();
     let updates = shown(&updates, &patched);
     let passed_over = passed.refusals;
@@ -297,6 +302,7 @@ pub fn compare_in(
         update_table,
         outlives,
         states,
+        says_of_module,
         notes,
         passed_over,
         extract,
@@ -351,12 +357,7 @@ fn shown(updates: &[Update], patched: &Unit<'_>) -> Vec<VariableUpdate> {
 /// What the source says about its module's file and that changes: its licence, aliases, dependencies. Nothing reads it after the
 /// load (kernel/module/main.c, `setup_modinfo`), and depmod reads it in the file.
 fn module_texts(original: &Object, patched: &Object) -> Option<String> {
-    let texts = |object: &Object| -> BTreeSet<String> {
-        let sections = object.sections.iter().filter(|section| section.name == ".modinfo");
-        let all = sections.flat_map(|section| section.data.split(|&byte| byte == 0));
-        all.filter(|text| !text.is_empty()).map(|text| String::from_utf8_lossy(text).into_owned()).collect()
-    };
-    let (before, after) = (texts(original), texts(patched));
+    let (before, after) = (author::texts_of(original, ".modinfo"), author::texts_of(patched, ".modinfo"));
     let gone = before.difference(&after).map(|text| format!("-`{text}`"));
     let new = after.difference(&before).map(|text| format!("+`{text}`"));
     let changes: Vec<String> = gone.chain(new).collect();

@@ -3,7 +3,7 @@
 use super::view::View;
 use super::{Explainer, How, Judged};
 use crate::report::Effect;
-use kmend_compile::{Change, Fate};
+use kmend_compile::{Change, Fate, words};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// More lines than a function has.
@@ -186,11 +186,6 @@ fn add_body(text: &[(u32, String)], line: u32, used: &mut BTreeSet<String>) {
         let body = text[open..].iter().take_while(|(_, line)| !line.starts_with('}')).take(LONGEST);
         used.extend(body.flat_map(|(_, line)| words(line)).map(str::to_owned));
     }
-}
-
-fn words(line: &str) -> impl Iterator<Item = &str> {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    line.split(move |c: char| !is_word(c)).filter(|word| !word.is_empty())
 }
 
 #[cfg(test)]

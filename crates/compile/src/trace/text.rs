@@ -130,7 +130,7 @@ pub(super) fn defined(line: &str) -> Option<&str> {
 }
 
 /// The identifiers of a line, and its numbers.
-pub(super) fn words(line: &str) -> impl Iterator<Item = &str> {
+pub fn words(line: &str) -> impl Iterator<Item = &str> {
     let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     line.split(move |c: char| !is_word(c)).filter(|word| !word.is_empty())
 }
